@@ -1,0 +1,252 @@
+package grants
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+// An Origin tells where a grant of a route comes from.
+type Origin uint8
+
+// The origins of grants.
+const (
+	FromInstance Origin = iota + 1
+	FromBinding
+	FromOperator
+)
+
+// String returns "instance", "binding" or "operator".
+func (o Origin) String() string {
+	switch o {
+	case FromInstance:
+		return "instance"
+	case FromBinding:
+		return "binding"
+	case FromOperator:
+		return "operator"
+	}
+	return ""
+}
+
+// A Rule is a grant that applies to a route, with its origin.
+type Rule struct {
+	Grant
+	Origin Origin
+}
+
+// Policy names the rule as the decision line does: route:<source> for what the
+// route's owner gave, operator:<source> for what the operator gave.
+func (r Rule) Policy() string {
+	if r.Origin == FromOperator {
+		return "operator:" + r.Source.String()
+	}
+	return "route:" + r.Source.String()
+}
+
+// Site are the operator's grants, which apply to every route that their
+// routes cover. They come with the policy bundle. The nil Site has none.
+type Site struct {
+	Grants []Grant
+}
+
+// Access is what applies to one bound route: its owner, its scope, its mode
+// and the grants of its instance and binding. It is built once for each
+// revision of the binding and never changed; the zero Access admits nobody.
+type Access struct {
+	// Binding is the binding's guid.
+	Binding string
+	Route   Route
+	Owner   Owner
+	// Scope is the narrowest of plan, instance and binding.
+	Scope Scope
+	// Mode is the route's own: report_routes and the operator's REPORT_MODE
+	// are already in it.
+	Mode Mode
+	// Assert asks for the signed caller assertion.
+	Assert bool
+	// Labels of binding and instance; the binding's win.
+	Labels map[string]string
+	// Revision is the store's revision of the newer of instance and binding.
+	Revision int64
+
+	rules []Rule
+	live  atomic.Pointer[Live]
+}
+
+// Bound is all that [NewAccess] merges.
+type Bound struct {
+	Binding  string
+	Route    Route
+	Owner    Owner
+	Plan     Scope
+	Revision int64
+	// Instance and OfBinding are the parameters of the two.
+	Instance, OfBinding Parameters
+	// ReportAllowed is the operator's word on report mode.
+	ReportAllowed bool
+}
+
+// NewAccess merges the parameters of an instance and a binding, under the
+// plan's scope, into what applies to the bound route.
+func NewAccess(b Bound) *Access {
+	a := &Access{
+		Binding: b.Binding, Route: b.Route, Owner: b.Owner, Revision: b.Revision,
+		Scope:  Narrowest(b.Plan, b.Instance.Scope, b.OfBinding.Scope),
+		Assert: b.Instance.Assert,
+		Labels: mergeLabels(b.Instance.Labels, b.OfBinding.Labels),
+	}
+	if b.Plan == 0 {
+		a.Scope = 0 // an unknown plan is no boundary: nobody
+	}
+	if b.ReportAllowed && (b.Instance.Mode == Report || slices.Contains(b.Instance.ReportRoutes, b.Route)) {
+		a.Mode = Report
+	}
+	a.rules = appendRules(nil, b.Instance.Allow, FromInstance, b.Route)
+	a.rules = appendRules(a.rules, b.OfBinding.Allow, FromBinding, b.Route)
+	sortRules(a.rules)
+	return a
+}
+
+func mergeLabels(instance, binding map[string]string) map[string]string {
+	if len(binding) == 0 {
+		return instance
+	}
+	merged := make(map[string]string, len(instance)+len(binding))
+	for key, value := range instance {
+		merged[key] = value
+	}
+	for key, value := range binding {
+		merged[key] = value
+	}
+	return merged
+}
+
+// appendRules adds the grants whose routes leave the bound route in. Only the
+// operator's routes are patterns.
+func appendRules(rules []Rule, list []Grant, origin Origin, bound Route) []Rule {
+	rules = slices.Grow(rules, len(list))
+	for _, grant := range list {
+		if grant.Terms != nil && grant.Terms.Routes != nil {
+			applies := func(r Route) bool { return r == bound || origin == FromOperator && r.covers(bound) }
+			if !slices.ContainsFunc(grant.Terms.Routes, applies) {
+				continue
+			}
+		}
+		rules = append(rules, Rule{grant, origin})
+	}
+	return rules
+}
+
+// sortRules orders by source, so that a caller's rules are found by binary
+// search, and keeps the order of origin within one source.
+func sortRules(rules []Rule) {
+	slices.SortStableFunc(rules, func(a, b Rule) int { return compareSources(a.Source, b.Source) })
+}
+
+func compareSources(a, b Source) int {
+	if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
+		return c
+	}
+	return slices.Compare(a.ID[:], b.ID[:])
+}
+
+// Live are the grants of a route that have not expired, the operator's
+// included, at one moment. It is immutable and shared between requests; its
+// address identifies its content.
+type Live struct {
+	*Access
+	// Rules are sorted by source.
+	Rules []Rule
+	// Until is when the next of them expires; zero: never.
+	Until time.Time
+	// HasMethods and HasPaths report whether a rule has that condition: then
+	// method or path decide, and must be unambiguous.
+	HasMethods, HasPaths bool
+
+	site *Site
+}
+
+// Live returns the route's unexpired grants at now together with the
+// operator's.
+func (a *Access) Live(now time.Time, site *Site) *Live {
+	if live := a.live.Load(); live != nil && live.site == site && (live.Until.IsZero() || now.Before(live.Until)) {
+		return live
+	}
+	live := a.makeLive(now, site)
+	a.live.Store(live)
+	return live
+}
+
+func (a *Access) makeLive(now time.Time, site *Site) *Live {
+	live := &Live{Access: a, Rules: a.rules, site: site}
+	if site != nil && len(site.Grants) > 0 {
+		live.Rules = appendRules(slices.Clone(a.rules), site.Grants, FromOperator, a.Route)
+		sortRules(live.Rules)
+	}
+	if slices.ContainsFunc(live.Rules, func(r Rule) bool { return r.expired(now) }) {
+		kept := make([]Rule, 0, len(live.Rules))
+		for _, rule := range live.Rules {
+			if !rule.expired(now) {
+				kept = append(kept, rule)
+			}
+		}
+		live.Rules = kept
+	}
+	for _, rule := range live.Rules {
+		live.note(rule.Terms)
+	}
+	return live
+}
+
+func (l *Live) note(terms *Terms) {
+	if terms == nil {
+		return
+	}
+	l.HasMethods = l.HasMethods || terms.Methods != nil
+	l.HasPaths = l.HasPaths || terms.Paths != nil
+	if !terms.Expires.IsZero() && (l.Until.IsZero() || terms.Expires.Before(l.Until)) {
+		l.Until = terms.Expires
+	}
+}
+
+// Match returns the rule that allows the caller this method and path, given by
+// its non-empty segments. It prefers the owner's rules to the operator's and
+// the narrowest source. It is the last word after the policy: what no rule
+// matches is not allowed.
+func (l *Live) Match(caller identity.Caller, method string, segments []string) (Rule, bool) {
+	if caller.IsZero() {
+		return Rule{}, false
+	}
+	var operators Rule
+	for kind := App; kind <= Any; kind++ {
+		for _, rule := range l.of(kind.of(caller)) {
+			if !rule.Terms.matches(method, segments) {
+				continue
+			}
+			if rule.Origin != FromOperator {
+				return rule, true
+			}
+			if operators.Origin == 0 {
+				operators = rule
+			}
+		}
+	}
+	return operators, operators.Origin != 0
+}
+
+// of returns the rules for exactly this source.
+func (l *Live) of(source Source) []Rule {
+	from, found := slices.BinarySearchFunc(l.Rules, source, func(r Rule, s Source) int { return compareSources(r.Source, s) })
+	if !found {
+		return nil
+	}
+	to := from
+	for to < len(l.Rules) && l.Rules[to].Source == source {
+		to++
+	}
+	return l.Rules[from:to]
+}

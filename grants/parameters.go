@@ -1,0 +1,279 @@
+package grants
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Parameters are what a developer gives to a service instance or a binding, in
+// canonical form. The zero value is "nothing given".
+type Parameters struct {
+	// Scope narrows the plan's; zero: not given.
+	Scope Scope
+	// Mode is Report only if the instance says so.
+	Mode Mode
+	// ReportRoutes are the routes in report mode whatever Mode says.
+	ReportRoutes []Route
+	// Assert asks for the signed caller assertion.
+	Assert bool
+	// Allow are the grants, in the order given.
+	Allow []Grant
+	// Labels are the developer's claims about the route; policies may narrow
+	// by them. Annotations are notes. Neither grants anything.
+	Labels, Annotations map[string]string
+
+	// given keeps apart "not given" from a default that was given. JSON does not
+	// need it for any other value.
+	given struct{ mode, reportRoutes, assert, allow, labels, annotations bool }
+}
+
+// document is the JSON of Parameters, in canonical order.
+type document struct {
+	Scope        *string            `json:"scope,omitempty"`
+	Mode         *string            `json:"mode,omitempty"`
+	ReportRoutes *[]string          `json:"report_routes,omitempty"`
+	Assert       *bool              `json:"assert,omitempty"`
+	Allow        *[]json.RawMessage `json:"allow,omitempty"`
+	Labels       *map[string]string `json:"labels,omitempty"`
+	Annotations  *map[string]string `json:"annotations,omitempty"`
+}
+
+const (
+	maxGrants       = 10_000
+	maxReportRoutes = 1000
+	maxMetadata     = 64
+	maxAnnotation   = 5000
+)
+
+var (
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$`)
+)
+
+// ParseInstance reads the parameters of a new service instance. Grants that
+// have expired are not refused here: see [RefuseExpired].
+func ParseInstance(raw []byte) (Parameters, error) {
+	return parseNew(raw, "")
+}
+
+// ParseBinding reads the parameters of a new binding, which cannot be updated:
+// only allow, scope, labels and annotations.
+func ParseBinding(raw []byte) (Parameters, error) {
+	return parseNew(raw, "a binding takes allow, scope, labels and annotations only; set %q on the service instance")
+}
+
+func parseNew(raw []byte, bindingHint string) (Parameters, error) {
+	given, err := readObject(raw)
+	if err != nil {
+		return Parameters{}, err
+	}
+	delete(given, "status")
+	for _, name := range []string{"allow_add", "allow_remove"} {
+		if _, ok := given[name]; ok {
+			return Parameters{}, refuse("%s is for cf update-service; write allow here", name)
+		}
+	}
+	if err := expandAlias(given); err != nil {
+		return Parameters{}, err
+	}
+	if bindingHint != "" {
+		for _, name := range []string{"mode", "report_routes", "assert"} {
+			if _, ok := given[name]; ok {
+				return Parameters{}, refuse(bindingHint, name)
+			}
+		}
+	}
+	return parseObject(mergePatch(nil, given))
+}
+
+// ParseStored reads the canonical form that [Parameters.JSON] wrote.
+func ParseStored(raw []byte) (Parameters, error) {
+	object, err := readObject(raw)
+	if err != nil {
+		return Parameters{}, err
+	}
+	return parseObject(object)
+}
+
+func parseObject(object map[string]any) (Parameters, error) {
+	if err := refuseUnknown(object); err != nil {
+		return Parameters{}, err
+	}
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return Parameters{}, refuse("%v", err)
+	}
+	var doc document
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return Parameters{}, refuse("%w", explainJSON(err, "parameter"))
+	}
+	p, err := doc.parameters()
+	if err != nil {
+		return Parameters{}, refuse("%w", err)
+	}
+	return p, nil
+}
+
+func (d document) parameters() (p Parameters, err error) {
+	if d.Scope != nil {
+		if p.Scope, err = ParseScope(*d.Scope); err != nil {
+			return p, err
+		}
+	}
+	if d.Mode != nil {
+		if p.Mode, err = parseMode(*d.Mode); err != nil {
+			return p, err
+		}
+		p.given.mode = true
+	}
+	if d.ReportRoutes != nil {
+		if p.ReportRoutes, err = parseReportRoutes(*d.ReportRoutes); err != nil {
+			return p, err
+		}
+		p.given.reportRoutes = true
+	}
+	if d.Assert != nil {
+		p.Assert, p.given.assert = *d.Assert, true
+	}
+	if d.Allow != nil {
+		if p.Allow, err = parseAllow("allow", *d.Allow); err != nil {
+			return p, err
+		}
+		p.given.allow = true
+	}
+	return p, d.metadata(&p)
+}
+
+func (d document) metadata(p *Parameters) error {
+	if d.Labels != nil {
+		p.Labels, p.given.labels = *d.Labels, true
+	}
+	if d.Annotations != nil {
+		p.Annotations, p.given.annotations = *d.Annotations, true
+	}
+	if len(p.Labels) > maxMetadata || len(p.Annotations) > maxMetadata {
+		return fmt.Errorf("at most %d labels and %d annotations are allowed", maxMetadata, maxMetadata)
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
+		value := p.Labels[key]
+		if !labelKey.MatchString(key) || !labelValue.MatchString(value) {
+			return fmt.Errorf("label %q=%q: expected letters, digits, '-', '_', '.', at most 63 characters, a DNS prefix allowed for the key", clip(key), clip(value))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Annotations)) {
+		if !labelKey.MatchString(key) {
+			return fmt.Errorf("annotation %q: expected a key of letters, digits, '-', '_', '.', at most 63 characters, a DNS prefix allowed", clip(key))
+		}
+		if _, err := parseNote("annotation "+key, p.Annotations[key], maxAnnotation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseReportRoutes(values []string) ([]Route, error) {
+	if len(values) == 0 {
+		return []Route{}, nil
+	}
+	return list("report_routes", &values, maxReportRoutes, parseRouteExact)
+}
+
+// parseAllow reads a list of grants and refuses what contradicts itself.
+func parseAllow(name string, entries []json.RawMessage) ([]Grant, error) {
+	if len(entries) > maxGrants {
+		return nil, fmt.Errorf("%s has %d entries, at most %d are allowed", name, len(entries), maxGrants)
+	}
+	list := make([]Grant, len(entries))
+	for i, entry := range entries {
+		grant, err := ParseGrant(entry)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
+		}
+		list[i] = grant
+	}
+	return list, checkList(name, list)
+}
+
+func checkList(name string, list []Grant) error {
+	type use struct{ plain, narrowed bool }
+	seen := make(map[string]bool, len(list))
+	uses := make(map[Source]use, len(list))
+	plain := 0
+	for i, grant := range list {
+		key := grant.identity()
+		if seen[key] {
+			return fmt.Errorf("%s[%d]: %s is there twice", name, i, clip(key))
+		}
+		seen[key] = true
+		u := uses[grant.Source]
+		if grant.IsConditional() {
+			u.narrowed = true
+		} else {
+			u.plain = true
+			plain++
+		}
+		if u.plain && u.narrowed {
+			return fmt.Errorf("%s[%d]: source %q is there both with and without conditions; the conditions would not matter", name, i, grant.Source)
+		}
+		uses[grant.Source] = u
+	}
+	if uses[Source{Kind: Any}].plain && plain > 1 {
+		return fmt.Errorf("%s: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name)
+	}
+	return nil
+}
+
+// RefuseExpired refuses a grant of allow that has ended before it was set.
+func RefuseExpired(list []Grant, now time.Time) error {
+	return refuseExpired("allow", list, now)
+}
+
+func refuseExpired(name string, list []Grant, now time.Time) error {
+	for i, grant := range list {
+		if grant.expired(now) {
+			return refuse("%s[%d]: source %q: expires %s is in the past", name, i, grant.Source, grant.Terms.Expires.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// Reports reports whether the parameters ask for report mode anywhere.
+func (p Parameters) Reports() bool { return p.Mode == Report || len(p.ReportRoutes) > 0 }
+
+// JSON returns the canonical form: what was given, in one order and spelling.
+func (p Parameters) JSON() json.RawMessage {
+	var doc document
+	if p.Scope != 0 {
+		doc.Scope = ptr(p.Scope.String())
+	}
+	if p.given.mode || p.Mode != Enforce {
+		doc.Mode = ptr(p.Mode.String())
+	}
+	if p.given.reportRoutes || len(p.ReportRoutes) > 0 {
+		doc.ReportRoutes = texts(p.ReportRoutes, Route.String)
+	}
+	if p.given.assert || p.Assert {
+		doc.Assert = &p.Assert
+	}
+	if p.given.allow || len(p.Allow) > 0 {
+		entries := make([]json.RawMessage, len(p.Allow))
+		for i, grant := range p.Allow {
+			entries[i], _ = grant.MarshalJSON() // strings cannot fail
+		}
+		doc.Allow = &entries
+	}
+	if p.given.labels || len(p.Labels) > 0 {
+		doc.Labels = &p.Labels
+	}
+	if p.given.annotations || len(p.Annotations) > 0 {
+		doc.Annotations = &p.Annotations
+	}
+	raw, _ := json.Marshal(doc) // as above
+	return raw
+}
+
+func ptr[T any](v T) *T { return &v }
