@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+)
+
+// A View is the state in memory, ready to decide by: the effective access of
+// every binding. Reads take no lock and never wait for the database.
+type View struct {
+	reportAllowed bool
+	access        sync.Map // binding id -> *grants.Access
+
+	mu         sync.Mutex
+	ofInstance map[string][]string // instance id -> binding ids
+}
+
+func newView(reportAllowed bool) *View {
+	return &View{reportAllowed: reportAllowed, ofInstance: map[string][]string{}}
+}
+
+// Access returns what applies to a binding; nil if there is no such binding.
+func (v *View) Access(bindingID string) *grants.Access {
+	if found, ok := v.access.Load(bindingID); ok {
+		return found.(*grants.Access)
+	}
+	return nil
+}
+
+// set replaces what the view holds of one instance; a zero instance removes it.
+func (v *View) set(instanceID string, instance Instance, bindings []Binding) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	former := v.ofInstance[instanceID]
+	delete(v.ofInstance, instanceID)
+	kept := make(map[string]bool, len(bindings))
+	for _, b := range bindings {
+		v.access.Store(b.ID, grants.NewAccess(grants.Bound{
+			Binding: b.ID, Route: b.Route, Owner: instance.Owner, Plan: instance.Plan,
+			Revision: max(instance.Revision, b.Revision),
+			Instance: instance.Parameters, OfBinding: b.Parameters,
+			ReportAllowed: v.reportAllowed,
+		}))
+		kept[b.ID] = true
+		v.ofInstance[instanceID] = append(v.ofInstance[instanceID], b.ID)
+	}
+	for _, id := range former {
+		if !kept[id] {
+			v.access.Delete(id)
+		}
+	}
+}
+
+// load fills the view from the database. A damaged row leaves its instance or
+// binding out, which admits nobody to its routes; it is kept for [Store.Damaged]
+// and does not keep the others from being served.
+func (s *Store) load(ctx context.Context) error {
+	instances := map[string]Instance{}
+	err := s.each(ctx, `SELECT `+instanceColumns+` FROM instances`, func(row scanner) error {
+		instance, err := scanInstance(row)
+		if err == nil {
+			instances[instance.ID] = instance
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	bindings := map[string][]Binding{}
+	err = s.each(ctx, `SELECT `+bindingColumns+` FROM bindings ORDER BY revision`, func(row scanner) error {
+		binding, err := scanBinding(row)
+		if err == nil {
+			bindings[binding.InstanceID] = append(bindings[binding.InstanceID], binding)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for id, instance := range instances {
+		s.view.set(id, instance, bindings[id])
+	}
+	return nil
+}
+
+// each scans every row, and sets damaged ones aside.
+func (s *Store) each(ctx context.Context, query string, scan func(scanner) error) error {
+	rows, err := s.db.QueryContext(ctx, query)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var broken *damaged
+		switch err := scan(rows); {
+		case errors.As(err, &broken):
+			s.damaged = append(s.damaged, broken)
+		case err != nil:
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Damaged are the rows that could not be read at start. Their routes refuse
+// every request until the rows are written anew.
+func (s *Store) Damaged() []error { return s.damaged }
