@@ -1,0 +1,9 @@
+// Package cache remembers decisions: it is a decider in front of the policy,
+// with a tier in memory and one in Redis that all instances share.
+//
+// It trusts nothing that it reads back from Redis: every entry is bound to its
+// key and its end by a MAC, and what does not verify is a miss. Redis is never
+// an authority; without it, or with a slow one, decisions cost time only. It
+// fails closed: errors are not remembered, an entry never outlives a grant that
+// it may rest on, and Go confirms every remembered allow against the grants.
+package cache
