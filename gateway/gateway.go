@@ -1,0 +1,294 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// A Decider decides a request: the policy itself, or a cache in front of it.
+type Decider interface {
+	Decide(ctx context.Context, r *rego.Request) (rego.Decision, error)
+}
+
+// Config configures [New]. Fields without a default are required.
+type Config struct {
+	// Access returns what applies to a binding, nil if there is none.
+	Access func(bindingID string) *grants.Access
+	Tokens store.TokenKey
+	// Ready returns why nothing can be decided yet; nil: ready.
+	Ready    func() error
+	Verifier *identity.Verifier
+	// Format is the form of the certificate header, by host.
+	Format ByHost[identity.Format]
+	// Trust returns why the router of a host is not proven; nil: it is.
+	Trust func(ctx context.Context, host string) error
+	// OwnApp is the gateway's own app guid; zero outside Cloud Foundry.
+	OwnApp identity.GUID
+	// Policy returns the policy in force.
+	Policy  func() *rego.Policy
+	Decider Decider
+	// Router is leg 3.
+	Router http.RoundTripper
+	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one
+	// binding.
+	MaxInFlight, MaxInFlightPerRoute int
+	// MaxStream bounds one forwarded request, answer and stream included.
+	MaxStream time.Duration
+	// Log gets the decision lines.
+	Log *slog.Logger
+	// Metrics gets the gateway's collectors.
+	Metrics prometheus.Registerer
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Gateway is the handler of /r/{binding}/{token}. Create it with [New].
+type Gateway struct {
+	Config
+	proxy   *httputil.ReverseProxy
+	load    *load
+	metrics *metrics
+}
+
+// New returns the gateway.
+func New(cfg Config) *Gateway {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	g := &Gateway{Config: cfg, load: newLoad(cfg.MaxInFlight, cfg.MaxInFlightPerRoute)}
+	g.metrics = newMetrics(cfg.Metrics, g.load)
+	g.proxy = newProxy(cfg.Router)
+	return g
+}
+
+// exchange is one request on its walk.
+type exchange struct {
+	g       *Gateway
+	w       *answerWriter
+	r       *http.Request
+	id      string
+	started time.Time
+	// hop tells that the client sent the hop header, before it was deleted.
+	hop bool
+
+	access *grants.Access
+	live   *grants.Live
+	policy *rego.Policy
+	target Target
+	// caller is who calls; zero unless verified behind a trusted router.
+	caller   identity.Caller
+	decision rego.Decision
+
+	line line
+}
+
+// ServeHTTP walks one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := g.begin(w, r)
+	defer x.end()
+	if err := x.walk(x.admit, x.binding, x.aim); err != nil {
+		x.refuse(err)
+		return
+	}
+	if err := x.walk(x.identify, x.guard, x.decide); err != nil && !x.waive(err) {
+		x.refuse(err)
+		return
+	}
+	if err := x.stillBound(); err != nil {
+		x.refuse(err)
+		return
+	}
+	x.forward()
+}
+
+// walk takes steps until one refuses.
+func (x *exchange) walk(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin deletes forged headers before anything can fail.
+func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{g: g, r: r, id: uuid.NewString(), started: g.Now()}
+	x.w = &answerWriter{ResponseWriter: w, x: x}
+	for name := range r.Header {
+		x.hop = x.hop || plainName(name) == strings.ToLower(headerHop)
+	}
+	deleteForged(r.Header)
+	x.line.begin(r)
+	return x
+}
+
+// admit takes a place among the requests in flight.
+func (x *exchange) admit() error {
+	if err := x.g.Ready(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	if !x.g.load.enter() {
+		return ErrOverloaded
+	}
+	x.w.entered = true
+	return nil
+}
+
+// binding compares the token in constant time before it looks anything up.
+func (x *exchange) binding() error {
+	id, token, ok := strings.Cut(strings.TrimPrefix(x.r.URL.EscapedPath(), "/r/"), "/")
+	if !x.g.Tokens.Verify(id, token) || !ok {
+		return fmt.Errorf("%w: wrong token", ErrUnknownBinding)
+	}
+	x.line.Binding = id
+	x.access = x.g.Access(id)
+	if x.access == nil {
+		return fmt.Errorf("%w: not bound", ErrUnknownBinding)
+	}
+	x.line.Route, x.line.Mode = x.access.Route.String(), x.access.Mode.String()
+	if !x.g.load.enterRoute(id) {
+		return fmt.Errorf("%w: this route", ErrOverloaded)
+	}
+	x.w.enteredRoute = id
+	return nil
+}
+
+// aim finds out where the request is going, and that it is going there only.
+func (x *exchange) aim() error {
+	if err := x.parseTarget(); err != nil {
+		return err
+	}
+	x.policy = x.g.Policy()
+	x.line.PolicyRevision = x.policy.Revision()
+	x.live = x.access.Live(x.started, x.policy.Site())
+	if err := x.checkRequest(); err != nil {
+		return err
+	}
+	if x.hop {
+		return fmt.Errorf("%w: the request carries %s", ErrLoop, headerHop)
+	}
+	if !x.access.Route.MatchHost(x.target.Host) || !x.access.Route.MatchPath(x.target.RawPath) {
+		return ErrRouteMismatch
+	}
+	return nil
+}
+
+func (x *exchange) parseTarget() error {
+	forwarded, err := single(x.r.Header, headerForwardedURL)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{headerSignature, headerMetadata} {
+		if _, err := single(x.r.Header, name); err != nil {
+			return err
+		}
+	}
+	x.target, err = ParseTarget(forwarded)
+	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
+	return err
+}
+
+// checkRequest refuses what could reach the app as something else than what is
+// decided on. It stands in report mode too.
+func (x *exchange) checkRequest() error {
+	reads := x.policy.Reads()
+	if err := errors.Join(checkMethod(x.r), checkUpgrade(x.r.Header)); err != nil {
+		return err
+	}
+	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path
+	if pathDecides {
+		if err := x.target.checkUnambiguous(); err != nil {
+			return err
+		}
+	}
+	if x.live.HasPaths || x.live.HasMethods || reads.Path || reads.Method {
+		return checkOverrides(x.r.Header)
+	}
+	return nil
+}
+
+// identify verifies the caller. A request of the gateway itself is a loop
+// whatever else is wrong.
+func (x *exchange) identify() error {
+	caller, err := x.g.Verifier.Verify(x.r.Header[identity.Header], x.g.Format.For(x.target.Host))
+	if !caller.App.IsZero() && caller.App == x.g.OwnApp {
+		return fmt.Errorf("%w: the caller is the gateway", ErrLoop)
+	}
+	if untrusted := x.g.Trust(x.r.Context(), x.target.Host); untrusted != nil {
+		return fmt.Errorf("%w: %w", ErrRouterUntrusted, untrusted)
+	}
+	if err != nil {
+		return err
+	}
+	x.caller = caller
+	x.line.setCaller(caller)
+	return nil
+}
+
+// guard is what Go decides alone.
+func (x *exchange) guard() error {
+	if !x.access.Scope.Admits(x.caller, x.access.Owner) {
+		return ErrScope
+	}
+	if len(x.live.Rules) == 0 {
+		return ErrNoGrants
+	}
+	return nil
+}
+
+// decide asks cache and policy, and confirms what they allow.
+func (x *exchange) decide() error {
+	request := &rego.Request{
+		Policy: x.policy, Live: x.live, Caller: x.caller, Method: x.r.Method,
+		Host: x.target.Host, Path: x.target.Path, Segments: x.target.Segments, Now: x.started,
+	}
+	before := x.g.Now()
+	decision, err := x.g.Decider.Decide(x.r.Context(), request)
+	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
+	x.line.Cache = decision.Cache.String()
+	if err != nil {
+		return err
+	}
+	x.decision = rego.Confirm(decision, request)
+	if !x.decision.Allow {
+		return ErrDenied
+	}
+	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
+	return nil
+}
+
+// waive lets a refusal pass in report mode, except where the gateway itself is
+// at stake.
+func (x *exchange) waive(err error) bool {
+	if x.access.Mode != grants.Report || errors.Is(err, ErrLoop) {
+		return false
+	}
+	x.note(err)
+	x.line.Auth = "not_enforced"
+	return true
+}
+
+// stillBound looks at the binding once more right before leg 3: after an
+// unbind the router would hand the signature to the app.
+func (x *exchange) stillBound() error {
+	now := x.g.Access(x.line.Binding)
+	if now == nil || now.Route != x.access.Route {
+		return fmt.Errorf("%w: unbound meanwhile", ErrUnknownBinding)
+	}
+	return nil
+}

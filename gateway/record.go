@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+// line is the decision line. Its names are a contract with log readers.
+type line struct {
+	Auth, Policy, Reason, Detail    string
+	App, Space, Org, Instance       string
+	IssuerKeyID                     string
+	Route, Binding, Mode            string
+	Host, Method, Path              string
+	PolicyRevision, Cache           string
+	DecideUS                        int64
+	RequestID, UpstreamRequestID    string
+	RouterRejected, written, waived bool
+}
+
+const (
+	maxLoggedPath  = 1 << 10
+	maxLoggedField = 256
+)
+
+func bounded(s string, most int) string {
+	if len(s) > most {
+		return s[:most]
+	}
+	return s
+}
+
+func (l *line) begin(r *http.Request) {
+	l.Method = bounded(r.Method, maxLoggedField)
+	l.RequestID = bounded(r.Header.Get(headerRequestID), maxLoggedField)
+	l.Auth, l.Cache = "denied", "none" // until something else is decided
+}
+
+func (l *line) setCaller(c identity.Caller) {
+	l.App, l.Space, l.Org, l.Instance = c.App.String(), c.Space.String(), c.Org.String(), c.Instance
+}
+
+// note puts a refusal into the line and returns its answer.
+func (x *exchange) note(err error) answer {
+	a := answerTo(err)
+	x.line.Auth, x.line.Reason, x.line.Detail = "denied", a.reason, err.Error()
+	x.line.Policy = "gateway:" + a.reason
+	var refusal *identity.Refusal
+	var rejected *rejection
+	switch {
+	case errors.As(err, &refusal):
+		x.line.IssuerKeyID = refusal.IssuerKeyID
+	case errors.As(err, &rejected):
+		a.status, x.line.RouterRejected = rejected.status, true
+	case errors.Is(err, ErrDenied):
+		a.reason = x.decision.Reason
+		x.line.Reason, x.line.Policy = x.decision.Reason, x.decision.Policy
+	case errors.Is(err, ErrScope):
+		x.line.Policy = "domain:scope=" + x.access.Scope.String()
+	case errors.Is(err, ErrNoGrants):
+		x.line.Policy = "route:no_grants"
+	}
+	return a
+}
+
+// record writes the decision line and counts it, once for each request.
+func (x *exchange) record(status int) {
+	if x.line.written {
+		return
+	}
+	x.line.written = true
+	took := x.g.Now().Sub(x.started)
+	x.g.metrics.count(&x.line, took)
+	l := &x.line
+	attributes := make([]slog.Attr, 0, 28)
+	add := func(name, value string) { attributes = append(attributes, slog.String(name, value)) }
+	add("decision_id", x.id)
+	add("mtls_auth", l.Auth)
+	add("mtls_policy", l.Policy)
+	add("mtls_denied_reason", l.Reason)
+	add("caller_app", l.App)
+	add("caller_space", l.Space)
+	add("caller_org", l.Org)
+	add("caller_instance", l.Instance)
+	if l.IssuerKeyID != "" {
+		add("issuer_key_id", bounded(l.IssuerKeyID, maxLoggedField))
+	}
+	add("route", l.Route)
+	add("binding", l.Binding)
+	add("mode", l.Mode)
+	add("host", bounded(l.Host, maxLoggedField))
+	add("method", l.Method)
+	add("path", bounded(l.Path, maxLoggedPath))
+	attributes = append(attributes, slog.Int("status", status))
+	add("policy_revision", l.PolicyRevision)
+	add("cache", l.Cache)
+	attributes = append(attributes, slog.Int64("decide_us", l.DecideUS), slog.Int64("duration_us", took.Microseconds()))
+	add("request_id", l.RequestID)
+	add("upstream_request_id", bounded(l.UpstreamRequestID, maxLoggedField))
+	if l.RouterRejected {
+		attributes = append(attributes, slog.Bool("router_rejected", true))
+	}
+	if l.Detail != "" {
+		add("detail", bounded(l.Detail, maxLoggedField))
+	}
+	x.g.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", attributes...)
+}
+
+// end releases what the request held. A request that ends without an answer
+// (the connection broke) is recorded all the same.
+func (x *exchange) end() {
+	deleteForgedTrailers(x.w.Header())
+	if x.w.entered {
+		x.g.load.leave()
+	}
+	if x.w.enteredRoute != "" {
+		x.g.load.leaveRoute(x.w.enteredRoute)
+	}
+	x.record(499)
+}
+
+// metrics are the gateway's; none has a label of a caller or a route.
+type metrics struct {
+	decisions *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+}
+
+func newMetrics(registry prometheus.Registerer, l *load) *metrics {
+	m := &metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mtls_authz_decisions_total", Help: "Requests by outcome and reason of refusal.",
+		}, []string{"mtls_auth", "reason", "cache"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mtls_authz_request_duration_seconds", Help: "Time until the answer began.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"mtls_auth"}),
+	}
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "mtls_authz_requests_in_flight", Help: "Requests being served now.",
+	}, func() float64 { return float64(l.total.Load()) })
+	registry.MustRegister(m.decisions, m.durations, inFlight)
+	return m
+}
+
+func (m *metrics) count(l *line, took time.Duration) {
+	reason := l.Reason
+	if l.Policy != "" && errorsOfChecks(l) {
+		reason = "policy_denied" // a check's own reasons are unbounded
+	}
+	m.decisions.WithLabelValues(l.Auth, reason, l.Cache).Inc()
+	m.durations.WithLabelValues(l.Auth).Observe(took.Seconds())
+}
+
+func errorsOfChecks(l *line) bool { return len(l.Policy) > 7 && l.Policy[:7] == "policy:" }

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// RouterConfig configures [NewRouter].
+type RouterConfig struct {
+	// Address is the host:port to dial, by the host of the route. Required.
+	Address ByHost[string]
+	// Roots verify the router's certificate. Required.
+	Roots *x509.CertPool
+	// Certificate is the gateway's own, presented where the router asks; nil:
+	// none.
+	Certificate func() *tls.Certificate
+	// HeaderTimeout bounds the wait for the answer's header.
+	HeaderTimeout time.Duration
+}
+
+// Router is leg 3: it sends requests to the configured routers and to nobody
+// else, over TLS with the route's host as server name. It follows no redirect
+// and knows no proxy environment.
+type Router struct {
+	transport *http.Transport
+}
+
+// NewRouter returns a Router.
+func NewRouter(cfg RouterConfig) *Router {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	tlsConfig := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            cfg.Roots,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1024),
+		NextProtos:         []string{"http/1.1"},
+	}
+	if cfg.Certificate != nil {
+		tlsConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return cfg.Certificate(), nil
+		}
+	}
+	return &Router{transport: &http.Transport{
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return dialer.DialContext(ctx, network, cfg.Address.For(host))
+		},
+		TLSClientConfig:       tlsConfig,
+		TLSHandshakeTimeout:   5 * time.Second,
+		DisableCompression:    true,
+		MaxIdleConns:          2048,
+		MaxIdleConnsPerHost:   256,
+		IdleConnTimeout:       60 * time.Second,
+		ResponseHeaderTimeout: cfg.HeaderTimeout,
+		ExpectContinueTimeout: 5 * time.Second,
+		TLSNextProto:          map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1 only
+	}}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *Router) RoundTrip(request *http.Request) (*http.Response, error) {
+	res, err := r.transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	return detectRejection(res)
+}
+
+// CloseIdle closes the connections that carry no request.
+func (r *Router) CloseIdle() { r.transport.CloseIdleConnections() }
+
+// ParseAddress checks a host:port to dial.
+func ParseAddress(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("%q: expected host:port", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("%q: expected a port between 1 and 65535", s)
+	}
+	if host == "" {
+		return "", errors.New("the host is empty")
+	}
+	return s, nil
+}
+
+// NewOneShot returns a Router that keeps no connection, for single requests such
+// as probes: what they prove was true now.
+func NewOneShot(cfg RouterConfig) *Router {
+	r := NewRouter(cfg)
+	r.transport.DisableKeepAlives = true
+	return r
+}
