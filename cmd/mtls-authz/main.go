@@ -1,0 +1,62 @@
+// Command mtls-authz is the authorization gateway: route service, service
+// broker and playground in one binary. It wires the packages together and
+// decides nothing itself.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// program is what the process gives to a command.
+type program struct {
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+type commands struct {
+	Serve      serveCommand      `cmd:"" help:"Run the gateway and its service broker. Configured by environment and bound services alone."`
+	Playground playgroundCommand `cmd:"" help:"Run a Cloud Foundry in miniature on this machine, with the gateway in the middle."`
+	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], program{os.Environ(), os.Stdout, os.Stderr}))
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string, p program) (code int) {
+	exit := -1
+	parser, err := kong.New(&commands{},
+		kong.Name("mtls-authz"),
+		kong.Description("Decides which apps may call a Cloud Foundry route, by the identity in their instance certificate."),
+		kong.UsageOnError(), kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p),
+	)
+	if err != nil {
+		fmt.Fprintln(p.stderr, "mtls-authz:", err)
+		return 2
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help has been printed
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(p.stderr, "mtls-authz: %v\nRun \"mtls-authz --help\" for what there is.\n", err)
+		return 2
+	}
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(p.stderr, "mtls-authz:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mtls-authz/mtls-authz/broker"
+	"github.com/mtls-authz/mtls-authz/gateway"
+)
+
+// routes is the one table of what answers where.
+func (g *server) routes() http.Handler {
+	e := echo.New()
+	dataPlane := echo.WrapHandler(g.gateway)
+	e.Any("/r/*", dataPlane)
+	e.RouteNotFound("/r/*", dataPlane) // methods that echo does not know
+
+	e.Any("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
+	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.GET("/readyz", g.readyz)
+	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{})), g.onBrokerHost, g.readersOnly)
+	if g.selftest != nil {
+		e.GET(gateway.ProbePath, echo.WrapHandler(g.selftest))
+	}
+	return e
+}
+
+// onBrokerHost hides the broker's side from other hosts if BROKER_HOST is set.
+func (g *server) onBrokerHost(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		host := c.Request().Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if g.BrokerHost != "" && !strings.EqualFold(host, g.BrokerHost) {
+			return echo.ErrNotFound
+		}
+		return next(c)
+	}
+}
+
+// mayRead reports whether a request has the reader's or the broker's
+// credentials.
+func (g *server) mayRead(r *http.Request) bool {
+	readers := broker.Credentials{Username: g.ReadUsername, Password: g.ReadPassword}
+	brokers := broker.Credentials{Username: g.BrokerUsername, Password: g.BrokerPassword, Previous: g.BrokerPrevious}
+	asReader, asBroker := readers.Accept(r), brokers.Accept(r)
+	return asReader || asBroker
+}
+
+func (g *server) readersOnly(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if !g.mayRead(c.Request()) {
+			c.Response().Header().Set("WWW-Authenticate", `Basic realm="mtls-authz"`)
+			return c.JSON(http.StatusUnauthorized, map[string]string{"description": "wrong or missing credentials"})
+		}
+		return next(c)
+	}
+}
+
+// readiness is for people and monitors.
+type readiness struct {
+	Ready bool `json:"ready"`
+	// Reasons why not, and Notes that need not worry; only for readers.
+	Reasons []string `json:"reasons,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+func (g *server) readyz(c echo.Context) error {
+	r := readiness{Ready: true}
+	if err := g.store.Ping(c.Request().Context()); err != nil {
+		r.Reasons = append(r.Reasons, "state: "+err.Error())
+	}
+	if g.selftest != nil {
+		for router, err := range g.selftest.Findings() {
+			r.Reasons = append(r.Reasons, "router "+router+": "+err.Error())
+		}
+		slices.Sort(r.Reasons)
+	} else {
+		r.Notes = append(r.Notes, "router: ROUTER_TRUST=assume, nobody checks that forged certificates are stripped")
+	}
+	if g.shared != nil && !g.shared.Available() {
+		r.Notes = append(r.Notes, "redis: does not answer; decisions are not shared")
+	}
+	status := http.StatusOK
+	if len(r.Reasons) > 0 {
+		r.Ready, status = false, http.StatusServiceUnavailable
+	}
+	if !g.mayRead(c.Request()) {
+		r.Reasons, r.Notes = nil, nil
+	}
+	return c.JSON(status, r)
+}

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/mtls-authz/mtls-authz/broker"
+	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+type serveCommand struct {
+	PrintConfig bool `help:"Print every setting, its value (secrets hidden) and where it came from, and exit."`
+}
+
+// Help is shown by mtls-authz serve --help.
+func (serveCommand) Help() string {
+	return `Required: BROKER_USERNAME, BROKER_PASSWORD; off Cloud Foundry also GATEWAY_URL and
+CALLER_CA_FILES. Every setting may also come from a bound service tagged
+"mtls-authz-config". See docs/settings.md, or --print-config for all of them.`
+}
+
+// Run serves until ctx ends.
+func (c serveCommand) Run(ctx context.Context, p program) error {
+	env, err := readEnvironment(p.environ)
+	if err != nil {
+		return err
+	}
+	s, err := loadSettings(env)
+	if err != nil {
+		return err
+	}
+	if c.PrintConfig {
+		return s.printConfig(p.stdout)
+	}
+	log := slog.New(slog.NewJSONHandler(p.stdout, &slog.HandlerOptions{Level: s.LogLevel}))
+	if env.vars["DATABASE_URL"] != "" {
+		log.Info("DATABASE_URL is ignored: Cloud Foundry makes it up; use STORE_URL or bind a database")
+	}
+	g, err := build(ctx, s, env, p, log)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	return g.serve(ctx)
+}
+
+// server is the chain of packages, built.
+type server struct {
+	*settings
+	log      *slog.Logger
+	registry *prometheus.Registry
+	store    *store.Store
+	policy   *rego.Policy
+	verifier *identity.Verifier
+	own      *identity.KeyPair
+	shared   *cache.Shared
+	redis    redis.UniversalClient
+	selftest *gateway.SelfTest
+	gateway  *gateway.Gateway
+	broker   http.Handler
+	// background are the goroutines' functions; they end with their context.
+	background []func(context.Context)
+}
+
+func build(ctx context.Context, s *settings, env *environment, p program, log *slog.Logger) (_ *server, err error) {
+	g := &server{settings: s, log: log, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if g.policy, err = rego.Compile(ctx, rego.Config{Bundle: s.PolicyBundle, Timeout: s.PolicyTimeout, Zone: s.PolicyZone}); err != nil {
+		return nil, fmt.Errorf("POLICY_BUNDLE: %w", err)
+	}
+	if err := g.buildIdentity(); err != nil {
+		return nil, err
+	}
+	if err := g.openStore(ctx); err != nil {
+		return nil, err
+	}
+	tokens, err := g.store.Key(ctx, store.TokenKeyName)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.buildGateway(ctx, env, p, tokens); err != nil {
+		return nil, err
+	}
+	g.broker = broker.New(broker.Config{
+		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: env.ownHosts(s.gatewayHost()),
+		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
+		Credentials: broker.Credentials{Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious},
+		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
+		Log:         log,
+	})
+	return g, nil
+}
+
+func (g *server) buildIdentity() (err error) {
+	if g.InstanceCert != "" {
+		if g.own, err = identity.NewKeyPair(g.InstanceCert, g.InstanceKey); err != nil {
+			return fmt.Errorf("CF_INSTANCE_CERT and CF_INSTANCE_KEY: %w", err)
+		}
+		g.watch("the gateway's own certificate", g.own.Files(), g.own.Reload)
+	}
+	cas, err := g.readCallerCAs()
+	if err != nil {
+		return err
+	}
+	if g.verifier, err = identity.NewVerifier(identity.Config{Foundation: g.FoundationName, CAs: cas}); err != nil {
+		return fmt.Errorf("CALLER_CA_FILES: %w", err)
+	}
+	watched := g.CallerCAs
+	if len(watched) == 0 {
+		watched = []identity.File{g.InstanceCert}
+	}
+	g.watch("the caller CAs", watched, func() error {
+		cas, err := g.readCallerCAs()
+		if err != nil {
+			return err
+		}
+		return g.verifier.SetCAs(cas)
+	})
+	return nil
+}
+
+// watch re-reads files in the background and says so.
+func (g *server) watch(what string, files []identity.File, reload func() error) {
+	g.background = append(g.background, func(ctx context.Context) {
+		identity.Watch(ctx, files, func() error {
+			err := reload()
+			if err == nil {
+				g.log.Info("read again: " + what)
+			}
+			return err
+		}, func(err error) {
+			g.log.Warn("could not read "+what+" again; the former stays", slog.String("error", err.Error()))
+		})
+	})
+}
+
+func (g *server) readCallerCAs() ([]*x509.Certificate, error) {
+	if len(g.CallerCAs) > 0 {
+		cas, err := identity.ReadCAs(g.CallerCAs...)
+		return cas, prefixed("CALLER_CA_FILES", err)
+	}
+	cas, err := identity.ReadIssuer(g.InstanceCert)
+	return cas, prefixed("CF_INSTANCE_CERT", err)
+}
+
+func prefixed(setting string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", setting, err)
+}
+
+func (g *server) openStore(ctx context.Context) (err error) {
+	if g.StoreURL == "sqlite://"+filepath.Join(g.DataDir, "mtls-authz.db") {
+		if err := os.MkdirAll(g.DataDir, 0o700); err != nil {
+			return fmt.Errorf("DATA_DIR: %w", err)
+		}
+	}
+	if g.store, err = store.Open(ctx, store.Config{URL: g.StoreURL, ReportAllowed: g.ReportAllowed}); err != nil {
+		return fmt.Errorf("STORE_URL: %w", err)
+	}
+	for _, damaged := range g.store.Damaged() {
+		g.log.Error("state", slog.String("error", damaged.Error()))
+	}
+	return nil
+}
+
+func (g *server) buildGateway(ctx context.Context, env *environment, p program, tokens store.TokenKey) error {
+	decider, err := g.buildCache(ctx)
+	if err != nil {
+		return err
+	}
+	roots, err := g.routerRoots()
+	if err != nil {
+		return err
+	}
+	router := gateway.RouterConfig{Address: g.RouterAddress, Roots: roots, HeaderTimeout: g.UpstreamHeaderTimeout}
+	bare := router
+	if g.own != nil {
+		router.Certificate = g.own.Certificate
+	}
+	leg3 := gateway.NewRouter(router)
+	trust, err := g.buildTrust(ctx, router, bare)
+	if err != nil {
+		return err
+	}
+	var ownApp identity.GUID
+	if env.app != nil && env.app.AppID != "" {
+		if err := ownApp.UnmarshalText([]byte(env.app.AppID)); err != nil {
+			return fmt.Errorf("VCAP_APPLICATION: application_id: %w", err)
+		}
+	}
+	g.gateway = gateway.New(gateway.Config{
+		Access: g.store.View().Access, Tokens: tokens, Ready: func() error { return nil },
+		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: ownApp,
+		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: leg3,
+		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
+		// Decision lines are written whatever LOG_LEVEL says.
+		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
+	})
+	return nil
+}
+
+// buildTrust returns the gateway's question whether a host's router is proven.
+func (g *server) buildTrust(ctx context.Context, with, without gateway.RouterConfig) (func(context.Context, string) error, error) {
+	if g.AssumeRouterTrust {
+		g.log.Warn("ROUTER_TRUST=assume: nobody checks that the routers strip forged certificates (router.forwarded_client_cert: sanitize_set)")
+		return func(context.Context, string) error { return nil }, nil
+	}
+	key, err := g.store.Key(ctx, "self-test")
+	if err != nil {
+		return nil, err
+	}
+	g.selftest, err = gateway.NewSelfTest(gateway.SelfTestConfig{
+		Host: g.gatewayHost(), Address: g.RouterAddress, Key: key, Log: g.log, Metrics: g.registry,
+		Certificate: func() string {
+			if g.own == nil {
+				return ""
+			}
+			return base64.StdEncoding.EncodeToString(g.own.Certificate().Certificate[0])
+		},
+		Dial: func(address string, withCertificate bool) http.RoundTripper {
+			cfg := without
+			if withCertificate {
+				cfg = with
+			}
+			cfg.Address = gateway.Everywhere(address)
+			return gateway.NewOneShot(cfg)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.background = append(g.background, g.selftest.Run)
+	return g.selftest.Trust, nil
+}
+
+func (g *server) buildCache(ctx context.Context) (*cache.Cache, error) {
+	if g.RedisURL != "" {
+		options, err := redis.ParseURL(g.RedisURL)
+		if err != nil {
+			return nil, errors.New("REDIS_URL: expected redis://[user:password@]host:port[/db] or rediss://")
+		}
+		options.MaxRetries, options.ContextTimeoutEnabled, options.DialTimeout = -1, true, time.Second
+		key := []byte(g.CacheMACKey)
+		if len(key) == 0 {
+			if key, err = g.store.Key(ctx, "cache-mac"); err != nil {
+				return nil, err
+			}
+		}
+		g.redis = redis.NewClient(options)
+		g.shared = cache.NewShared(cache.SharedConfig{Client: g.redis, MACKey: key, Log: g.log, Metrics: g.registry})
+		g.background = append(g.background, g.shared.Run)
+	}
+	return cache.New(cache.Config{Entries: g.CacheEntries, TTL: g.CacheTTL, DenyTTL: g.CacheDenyTTL, Shared: g.shared, Metrics: g.registry})
+}
+
+// serve listens until ctx ends, then lets requests in flight finish within
+// DRAIN_TIMEOUT.
+func (g *server) serve(ctx context.Context) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(g.Port)))
+	if err != nil {
+		return fmt.Errorf("PORT: %w", err)
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer func() { stop(); running.Wait() }()
+	for _, f := range g.background {
+		running.Go(func() { f(background) })
+	}
+	server := &http.Server{
+		Handler: g.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
+		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	g.log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version),
+		slog.String("gateway_url", g.GatewayURL), slog.String("policy_revision", g.policy.Revision()))
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	g.log.Info("draining", slog.Duration("timeout", g.DrainTimeout))
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.DrainTimeout)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		g.log.Warn("requests were cut at the end of DRAIN_TIMEOUT")
+		return server.Close()
+	}
+	return nil
+}
+
+func (g *server) close() {
+	if g.redis != nil {
+		_ = g.redis.Close()
+	}
+	if g.store != nil {
+		_ = g.store.Close()
+	}
+}
