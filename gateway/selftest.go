@@ -31,6 +31,9 @@ const (
 	probeInterval = time.Minute
 	probeTimeout  = 3 * time.Second
 	nonceLife     = 30 * time.Second
+	// retryInterval is how soon a request may cause another probe of a router
+	// that is not proven.
+	retryInterval = 2 * time.Second
 	// verdictLife is how long the last verdict stands when probes fail.
 	verdictLife = 5 * time.Minute
 )
@@ -111,11 +114,11 @@ func (t *SelfTest) Run(ctx context.Context) {
 }
 
 // Trust returns why the router of a host is not proven, nil if it is. Without
-// a verdict it waits for a probe, at most three seconds.
+// a fresh verdict it waits for a probe, at most three seconds.
 func (t *SelfTest) Trust(ctx context.Context, host string) error {
 	address := t.Address.For(host)
 	v := t.verdict(address)
-	if v.at.IsZero() {
+	if v.at.IsZero() || !v.trusted && t.Now().Sub(v.at) > retryInterval {
 		v = t.judge(ctx, address)
 	}
 	if !v.trusted {

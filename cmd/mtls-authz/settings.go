@@ -349,8 +349,8 @@ func (s *settings) checkEphemeral(env *environment) []error {
 	if !s.AllowEphemeral {
 		return []error{errors.New("STORE_URL: on Cloud Foundry the disk is lost with every restart, and with it who may call whom; set ALLOW_EPHEMERAL_STATE=true if that is wanted")}
 	}
-	if env.app.Index != 0 {
-		return []error{fmt.Errorf("STORE_URL: SQLite is for one instance, and this is instance %d; scale the app to one", env.app.Index)}
+	if index := env.vars["CF_INSTANCE_INDEX"]; index != "" && index != "0" {
+		return []error{fmt.Errorf("STORE_URL: SQLite is for one instance, and this is instance %s; scale the app to one", index)}
 	}
 	return nil
 }

@@ -1,0 +1,193 @@
+package playground
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"text/tabwriter"
+
+	"github.com/mtls-authz/mtls-authz/playground/router"
+)
+
+// Options configure [Run].
+type Options struct {
+	// Executable is the mtls-authz binary. Required.
+	Executable string
+	// Port of the router; 0: one that is free.
+	Port int
+	// ForwardedClientCert is the router's mode; "": sanitize_set.
+	ForwardedClientCert router.ForwardedClientCert
+	// Check plays the scenarios and ends.
+	Check bool
+	// Out gets what people read. Required.
+	Out io.Writer
+}
+
+// ErrUnexpected: a scenario of the check did not go as expected.
+var ErrUnexpected = errors.New("not every scenario went as expected")
+
+// Run runs the demo until ctx ends, or plays its scenarios. It leaves nothing
+// behind.
+func Run(ctx context.Context, o Options) (err error) {
+	dir, err := os.MkdirTemp("", "mtls-authz-playground-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s := &screen{out: o.Out, quiet: true}
+	fmt.Fprintln(o.Out, "Starting a certificate authority, a router, an app and the gateway ...")
+	d, err := startDemo(ctx, Config{
+		Executable: o.Executable, Dir: dir, Line: s.decision,
+		Router: func(t Trust) (Router, error) {
+			return NewRouter(t, router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
+		},
+	})
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if err != nil {
+		return err
+	}
+	rows := d.check(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := printTable(o.Out, rows); err != nil {
+		return err
+	}
+	if o.Check {
+		return unexpected(rows)
+	}
+	if err := d.writeCallers(); err != nil {
+		return err
+	}
+	d.explain(o.Out)
+	s.show()
+	<-ctx.Done()
+	fmt.Fprintln(o.Out, "\nStopping; nothing is left behind.")
+	return nil
+}
+
+func unexpected(rows []Result) error {
+	for _, row := range rows {
+		if !row.OK {
+			return ErrUnexpected
+		}
+	}
+	return nil
+}
+
+// printTable writes the table of scenarios.
+func printTable(out io.Writer, rows []Result) error {
+	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "\n\tCALLER\tREQUEST\tEXPECTED\tGOT\tREASON")
+	passed := 0
+	for _, row := range rows {
+		mark := "FAIL"
+		if row.OK {
+			mark = "ok"
+			passed++
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", mark, row.Caller, row.Request, row.Expected, row.Got, row.Reason)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\n%d passed, %d failed\n", passed, len(rows)-passed)
+	return err
+}
+
+// writeCallers puts the callers' certificates where curl finds them.
+func (d *demo) writeCallers() error {
+	for name, credential := range d.callers {
+		if _, _, err := credential.WriteFiles(filepath.Join(d.Dir, name)); err != nil {
+			return fmt.Errorf("certificate of %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// explain prints what is there and what to type next.
+func (d *demo) explain(out io.Writer) {
+	fmt.Fprintf(out, `
+The router listens on %s. Routes:
+  https://%-26s protected; instance my-authz, plan org
+  https://%-26s protected; instance live-authz, plan org
+  https://%-26s not protected
+  https://%-26s the gateway; its broker is at %s
+
+Callers: frontend and monitoring (org acme), intruder (org globex), forger (frontend's names, another CA).
+In another terminal:
+
+`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, GatewayHost, d.Controller.URL)
+	d.curl(out, "frontend", backendRoute, "/hello")
+	d.curl(out, "monitoring", backendRoute, "/orders")
+	d.curl(out, "intruder", backendRoute, "/hello")
+	fmt.Fprintf(out, "  curl -s -u %s:%s -H 'X-Broker-API-Version: 2.17' %s/v2/service_instances/%s\n",
+		d.Controller.Username, d.Controller.Password, d.Controller.URL, d.service.GUID)
+	fmt.Fprint(out, "\nDecisions as they happen (Ctrl-C ends everything):\n\n")
+}
+
+func (d *demo) curl(out io.Writer, caller, host, path string) {
+	fmt.Fprintf(out, "  curl -s --connect-to ::%s --cacert %s --cert %s/%s/instance.crt --key %s/%s/instance.key https://%s%s\n",
+		d.Router.Addr(), d.RouterCAFile(), d.Dir, caller, d.Dir, caller, host, path)
+}
+
+// screen shows decision lines as people read them.
+type screen struct {
+	mu    sync.Mutex
+	out   io.Writer
+	quiet bool
+}
+
+func (s *screen) show() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quiet = false
+}
+
+func (s *screen) decision(raw []byte) {
+	var line struct {
+		Message string `json:"msg"`
+		Auth    string `json:"mtls_auth"`
+		Policy  string `json:"mtls_policy"`
+		Reason  string `json:"mtls_denied_reason"`
+		App     string `json:"caller_app"`
+		Method  string `json:"method"`
+		Host    string `json:"host"`
+		Path    string `json:"path"`
+		Status  int    `json:"status"`
+		Cache   string `json:"cache"`
+		Took    int64  `json:"duration_us"`
+	}
+	if json.Unmarshal(raw, &line) != nil || line.Message != "decision" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.quiet {
+		return
+	}
+	why := line.Policy
+	if line.Reason != "" {
+		why = line.Reason + ", " + line.Policy
+	}
+	fmt.Fprintf(s.out, "%-12s %d  %-10s %s %s%s  (%s; cache %s; %d us)\n",
+		line.Auth, line.Status, appName(line.App), line.Method, line.Host, line.Path, why, line.Cache, line.Took)
+}
+
+// appName is the name of a demo app by its guid.
+func appName(guid string) string {
+	for _, app := range []App{Backend, Frontend, Monitoring, Intruder, authz} {
+		if app.Identity().App == guid {
+			return app.Name
+		}
+	}
+	if guid == "" {
+		return "nobody"
+	}
+	return guid
+}
