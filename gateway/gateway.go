@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -88,7 +89,7 @@ type exchange struct {
 	access *grants.Access
 	live   *grants.Live
 	policy *rego.Policy
-	target Target
+	target target.Target
 	// caller is who calls; zero unless verified behind a trusted router.
 	caller   identity.Caller
 	decision rego.Decision
@@ -198,7 +199,7 @@ func (x *exchange) parseTarget() error {
 			return err
 		}
 	}
-	x.target, err = ParseTarget(forwarded)
+	x.target, err = target.Parse(forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
 	return err
 }
@@ -212,7 +213,7 @@ func (x *exchange) checkRequest() error {
 	}
 	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path
 	if pathDecides {
-		if err := x.target.checkUnambiguous(); err != nil {
+		if err := x.target.Unambiguous(); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,6 @@ const (
 	headerDecision = "X-Mtls-Authz-Decision"
 	headerCaller   = "X-Mtls-Authz-Caller"
 	headerHop      = "X-Mtls-Authz-Hop"
-	headerProbe    = "X-Mtls-Authz-Probe"
 
 	ownPrefix = "x-mtls-authz-"
 )

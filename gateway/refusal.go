@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
@@ -18,8 +19,8 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 	// ErrUnknownBinding: the token is wrong or the binding is not there.
 	ErrUnknownBinding = errors.New("unknown binding")
-	// ErrMalformed: a header, the forwarded URL, the path or the method is not
-	// acceptable.
+	// ErrMalformed: a header or the method is not acceptable. The forwarded URL
+	// has a sentinel of its own.
 	ErrMalformed = errors.New("malformed request")
 	// ErrLoop: the request has passed the gateway before.
 	ErrLoop = errors.New("request loop")
@@ -59,6 +60,7 @@ var answers = []answer{
 	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "The gateway has too many requests in flight."},
 	{ErrUnknownBinding, http.StatusForbidden, "unknown_binding", "The route is not bound to this gateway."},
 	{ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely."},
+	{target.ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely."},
 	{ErrLoop, http.StatusBadRequest, "loop", "The request has passed this gateway before."},
 	{ErrRouteMismatch, http.StatusForbidden, "route_mismatch", "The request is not for the route of this binding."},
 	{ErrRouterUntrusted, http.StatusServiceUnavailable, "router_untrusted", "The router of this domain is not proven to be configured safely."},

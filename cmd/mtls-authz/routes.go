@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mtls-authz/mtls-authz/broker"
-	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 )
 
 // routes is the one table of what answers where.
@@ -27,7 +27,7 @@ func (g *server) routes() http.Handler {
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{})), g.onBrokerHost, g.readersOnly)
 	if g.selftest != nil {
-		e.GET(gateway.ProbePath, echo.WrapHandler(g.selftest))
+		e.GET(selftest.Path, echo.WrapHandler(g.selftest))
 	}
 	return e
 }

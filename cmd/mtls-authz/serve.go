@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -74,7 +73,7 @@ type server struct {
 	own      *identity.KeyPair
 	shared   *cache.Shared
 	redis    redis.UniversalClient
-	selftest *gateway.SelfTest
+	selftest *selftest.SelfTest
 	gateway  *gateway.Gateway
 	broker   http.Handler
 	// background are the goroutines' functions; they end with their context.
@@ -112,65 +111,6 @@ func build(ctx context.Context, s *settings, env *environment, p program, log *s
 		Log:         log,
 	})
 	return g, nil
-}
-
-func (g *server) buildIdentity() (err error) {
-	if g.InstanceCert != "" {
-		if g.own, err = identity.NewKeyPair(g.InstanceCert, g.InstanceKey); err != nil {
-			return fmt.Errorf("CF_INSTANCE_CERT and CF_INSTANCE_KEY: %w", err)
-		}
-		g.watch("the gateway's own certificate", g.own.Files(), g.own.Reload)
-	}
-	cas, err := g.readCallerCAs()
-	if err != nil {
-		return err
-	}
-	if g.verifier, err = identity.NewVerifier(identity.Config{Foundation: g.FoundationName, CAs: cas}); err != nil {
-		return fmt.Errorf("CALLER_CA_FILES: %w", err)
-	}
-	watched := g.CallerCAs
-	if len(watched) == 0 {
-		watched = []identity.File{g.InstanceCert}
-	}
-	g.watch("the caller CAs", watched, func() error {
-		cas, err := g.readCallerCAs()
-		if err != nil {
-			return err
-		}
-		return g.verifier.SetCAs(cas)
-	})
-	return nil
-}
-
-// watch re-reads files in the background and says so.
-func (g *server) watch(what string, files []identity.File, reload func() error) {
-	g.background = append(g.background, func(ctx context.Context) {
-		identity.Watch(ctx, files, func() error {
-			err := reload()
-			if err == nil {
-				g.log.Info("read again: " + what)
-			}
-			return err
-		}, func(err error) {
-			g.log.Warn("could not read "+what+" again; the former stays", slog.String("error", err.Error()))
-		})
-	})
-}
-
-func (g *server) readCallerCAs() ([]*x509.Certificate, error) {
-	if len(g.CallerCAs) > 0 {
-		cas, err := identity.ReadCAs(g.CallerCAs...)
-		return cas, prefixed("CALLER_CA_FILES", err)
-	}
-	cas, err := identity.ReadIssuer(g.InstanceCert)
-	return cas, prefixed("CF_INSTANCE_CERT", err)
-}
-
-func prefixed(setting string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", setting, err)
 }
 
 func (g *server) openStore(ctx context.Context) (err error) {
@@ -222,40 +162,6 @@ func (g *server) buildGateway(ctx context.Context, env *environment, p program, 
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	})
 	return nil
-}
-
-// buildTrust returns the gateway's question whether a host's router is proven.
-func (g *server) buildTrust(ctx context.Context, with, without gateway.RouterConfig) (func(context.Context, string) error, error) {
-	if g.AssumeRouterTrust {
-		g.log.Warn("ROUTER_TRUST=assume: nobody checks that the routers strip forged certificates (router.forwarded_client_cert: sanitize_set)")
-		return func(context.Context, string) error { return nil }, nil
-	}
-	key, err := g.store.Key(ctx, "self-test")
-	if err != nil {
-		return nil, err
-	}
-	g.selftest, err = gateway.NewSelfTest(gateway.SelfTestConfig{
-		Host: g.gatewayHost(), Address: g.RouterAddress, Key: key, Log: g.log, Metrics: g.registry,
-		Certificate: func() string {
-			if g.own == nil {
-				return ""
-			}
-			return base64.StdEncoding.EncodeToString(g.own.Certificate().Certificate[0])
-		},
-		Dial: func(address string, withCertificate bool) http.RoundTripper {
-			cfg := without
-			if withCertificate {
-				cfg = with
-			}
-			cfg.Address = gateway.Everywhere(address)
-			return gateway.NewOneShot(cfg)
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	g.background = append(g.background, g.selftest.Run)
-	return g.selftest.Trust, nil
 }
 
 func (g *server) buildCache(ctx context.Context) (*cache.Cache, error) {

@@ -1,19 +1,18 @@
-package gateway
+// Package selftest proves that routers strip the certificate header that a
+// client sets. It sends a sentinel through each router to the gateway's own
+// route, without a certificate and with the gateway's own, and looks at what
+// arrives: a router on which the sentinel arrives lets anybody be anybody.
+//
+// It trusts only answers under its own MAC. It fails closed: without a fresh
+// proof a router is not trusted.
+package selftest
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,8 +23,11 @@ import (
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-// ProbePath is where the gateway answers its own probes.
-const ProbePath = "/.well-known/mtls-authz-probe"
+// Path is where the gateway answers its own probes.
+const Path = "/.well-known/mtls-authz-probe"
+
+// header carries the nonce of a probe.
+const header = "X-Mtls-Authz-Probe"
 
 const (
 	probeInterval = time.Minute
@@ -38,13 +40,14 @@ const (
 	verdictLife = 5 * time.Minute
 )
 
-// SelfTestConfig configures [NewSelfTest]. Fields without a default are
+// Config configures [New]. Fields without a default are
 // required.
-type SelfTestConfig struct {
+type Config struct {
 	// Host is the gateway's own route.
 	Host string
-	// Address is the routers' addresses, by host, as in RouterConfig.
-	Address ByHost[string]
+	// Routers are the addresses of all routers, Address is the one of a host.
+	Routers []string
+	Address func(host string) string
 	// Key makes the MACs of probes; any instance with it can answer.
 	Key []byte
 	// Certificate is the gateway's own in the certificate header's form, ""
@@ -60,12 +63,10 @@ type SelfTestConfig struct {
 	Now func() time.Time
 }
 
-// A SelfTest proves that routers strip the certificate header that a client
-// sets. It sends a sentinel through each router to the gateway's own route,
-// without a certificate and with the gateway's own, and looks at what arrives.
-// A router on which the sentinel arrives lets anybody be anybody.
+// SelfTest knows which routers are proven, and answers probes. It is safe for
+// concurrent use.
 type SelfTest struct {
-	SelfTestConfig
+	Config
 	seen   *lru.Cache[string, time.Time]
 	flight singleflight.Group
 	state  *prometheus.GaugeVec
@@ -81,8 +82,8 @@ type verdict struct {
 	reason  error
 }
 
-// NewSelfTest returns a SelfTest that knows nothing yet.
-func NewSelfTest(cfg SelfTestConfig) (*SelfTest, error) {
+// New returns a SelfTest that knows nothing yet.
+func New(cfg Config) (*SelfTest, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -94,7 +95,7 @@ func NewSelfTest(cfg SelfTestConfig) (*SelfTest, error) {
 		Name: "mtls_authz_router_trusted", Help: "1: proven to strip forged certificates; 0: not.",
 	}, []string{"router"})
 	cfg.Metrics.MustRegister(state)
-	return &SelfTest{SelfTestConfig: cfg, seen: seen, state: state, verdicts: map[string]verdict{}}, nil
+	return &SelfTest{Config: cfg, seen: seen, state: state, verdicts: map[string]verdict{}}, nil
 }
 
 // Run probes every router at once and then every minute until ctx ends.
@@ -102,7 +103,7 @@ func (t *SelfTest) Run(ctx context.Context) {
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
 	for {
-		for _, address := range t.Address.Values() {
+		for _, address := range t.Routers {
 			t.judge(ctx, address)
 		}
 		select {
@@ -116,7 +117,7 @@ func (t *SelfTest) Run(ctx context.Context) {
 // Trust returns why the router of a host is not proven, nil if it is. Without
 // a fresh verdict it waits for a probe, at most three seconds.
 func (t *SelfTest) Trust(ctx context.Context, host string) error {
-	address := t.Address.For(host)
+	address := t.Address(host)
 	v := t.verdict(address)
 	if v.at.IsZero() || !v.trusted && t.Now().Sub(v.at) > retryInterval {
 		v = t.judge(ctx, address)
@@ -133,7 +134,7 @@ func (t *SelfTest) Trust(ctx context.Context, host string) error {
 // Findings are the routers that are not proven, by address.
 func (t *SelfTest) Findings() map[string]error {
 	findings := map[string]error{}
-	for _, address := range t.Address.Values() {
+	for _, address := range t.Routers {
 		if v := t.verdict(address); v.at.IsZero() {
 			findings[address] = errors.New("not probed yet")
 		} else if !v.trusted {
@@ -201,99 +202,4 @@ func (t *SelfTest) round(ctx context.Context, address string) error {
 		return fmt.Errorf("the gateway's own certificate did not come back: it saw %s; the router must request client certificates and set the header (router.client_cert_validation, sanitize_set)", mine)
 	}
 	return nil
-}
-
-// What a probe saw in the certificate header.
-const seenNothing = "nothing"
-
-func seenCertificate(value string) string {
-	digest := sha256.Sum256([]byte(value))
-	return "certificate " + base64.RawURLEncoding.EncodeToString(digest[:])
-}
-
-// sight is the answer to a probe.
-type sight struct {
-	Seen string `json:"seen"`
-	MAC  string `json:"mac"`
-}
-
-func (t *SelfTest) probe(ctx context.Context, address string, withCertificate bool) (string, error) {
-	nonce := t.newNonce()
-	sentinel := base64.StdEncoding.EncodeToString([]byte("mtls-authz sentinel " + nonce))
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.Host+ProbePath, nil)
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set(headerProbe, nonce)
-	request.Header.Set(identity.Header, sentinel)
-	res, err := t.Dial(address, withCertificate).RoundTrip(request)
-	if err != nil {
-		return "", fmt.Errorf("probe through the router: %w", err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
-	if err != nil {
-		return "", fmt.Errorf("probe through the router: %w", err)
-	}
-	var answer sight
-	if res.StatusCode != http.StatusOK || json.Unmarshal(body, &answer) != nil || !hmac.Equal([]byte(answer.MAC), []byte(t.mac("answer", nonce, answer.Seen))) {
-		return "", fmt.Errorf("probe through the router: status %d and no answer of the gateway; is its route %q mapped?", res.StatusCode, t.Host)
-	}
-	if answer.Seen == seenCertificate(sentinel) {
-		return "", errSentinel
-	}
-	return answer.Seen, nil
-}
-
-// ServeHTTP answers probes: it says, under MAC, what arrived in the certificate
-// header. Without a fresh nonce of its own it says nothing.
-func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	nonce := r.Header.Get(headerProbe)
-	if !t.fresh(nonce) {
-		http.NotFound(w, r)
-		return
-	}
-	seen := seenNothing
-	if values := r.Header[identity.Header]; len(values) > 0 {
-		seen = seenCertificate(strings.Join(values, ","))
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(sight{seen, t.mac("answer", nonce, seen)})
-}
-
-func (t *SelfTest) mac(parts ...string) string {
-	mac := hmac.New(sha256.New, t.Key)
-	for _, part := range parts {
-		_ = binary.Write(mac, binary.BigEndian, uint32(len(part)))
-		io.WriteString(mac, part)
-	}
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// newNonce is time, random and MAC.
-func (t *SelfTest) newNonce() string {
-	raw := make([]byte, 24)
-	binary.BigEndian.PutUint64(raw, uint64(t.Now().UnixMilli()))
-	rand.Read(raw[8:]) // never fails
-	text := base64.RawURLEncoding.EncodeToString(raw)
-	return text + "." + t.mac("probe", text)
-}
-
-// fresh accepts a nonce of ours once and for 30 seconds.
-func (t *SelfTest) fresh(nonce string) bool {
-	text, mac, ok := strings.Cut(nonce, ".")
-	if !ok || !hmac.Equal([]byte(mac), []byte(t.mac("probe", text))) {
-		return false
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) != 24 {
-		return false
-	}
-	age := t.Now().Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(raw))))
-	if age < -nonceLife || age > nonceLife {
-		return false
-	}
-	used, _ := t.seen.ContainsOrAdd(text, t.Now())
-	return !used
 }

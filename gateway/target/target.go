@@ -1,14 +1,20 @@
-package gateway
+// Package target reads where a request was going before gorouter sent it to the
+// gateway. It trusts nothing: the forwarded URL comes from the client, byte for
+// byte. It fails closed: what two servers could read as two things is refused.
+package target
 
 import (
+	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/mtls-authz/mtls-authz/grants"
 )
+
+// ErrMalformed: the forwarded URL is not acceptable.
+var ErrMalformed = errors.New("malformed forwarded url")
 
 // Target is where a request was going before gorouter sent it here: the value
 // of X-CF-Forwarded-Url, parsed by a grammar that leaves no two readings.
@@ -27,19 +33,19 @@ type Target struct {
 
 const maxForwardedURL = 16 << 10
 
-// ParseTarget parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed].
+// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed].
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
 // outside RFC 3986, dot segments, backslashes, control characters and invalid
 // UTF-8, plain, encoded, or such that a second decoding would produce them.
-func ParseTarget(forwarded string) (Target, error) {
+func Parse(forwarded string) (Target, error) {
 	if len(forwarded) > maxForwardedURL {
-		return Target{}, malformed("forwarded url of %d bytes, at most %d are accepted", len(forwarded), maxForwardedURL)
+		return Target{}, malformed("%d bytes, at most %d are accepted", len(forwarded), maxForwardedURL)
 	}
 	rest, ok := strings.CutPrefix(forwarded, "https://")
 	if !ok {
-		return Target{}, malformed("forwarded url: expected https://")
+		return Target{}, malformed("expected https://")
 	}
 	var t Target
 	rest, t.Query, t.HasQuery = strings.Cut(rest, "?")
@@ -49,10 +55,10 @@ func ParseTarget(forwarded string) (Target, error) {
 	}
 	t.Host = strings.ToLower(strings.TrimSuffix(authority, ":443"))
 	if err := grants.CheckHost(t.Host); err != nil {
-		return Target{}, malformed("forwarded url: %v", err)
+		return Target{}, malformed("%v", err)
 	}
 	if !isQuery(t.Query) {
-		return Target{}, malformed("forwarded url: control character, space or # in the query")
+		return Target{}, malformed("control character, space or # in the query")
 	}
 	return t, t.setPath(path)
 }
@@ -139,56 +145,18 @@ func unescapeLenient(s string) string {
 	return out.String()
 }
 
-// checkUnambiguous refuses paths that servers split differently. It applies
+// Unambiguous refuses paths that servers split differently. It applies
 // where the path decides: a grant has paths, the route has a context path, or
 // a check reads the path.
-func (t *Target) checkUnambiguous() error {
+func (t *Target) Unambiguous() error {
 	if strings.Contains(t.Path, "//") || strings.Contains(t.Path, ";") || strings.Contains(strings.ToLower(t.RawPath), "%2f") {
 		return malformed("path: empty segment, ; or %%2f where the path decides")
 	}
 	return nil
 }
 
-// url is the URL of leg 3. With this grammar Path and RawPath give the path
+// URL is the URL of leg 3. With this grammar Path and RawPath give the path
 // back byte for byte.
-func (t *Target) url() *url.URL {
+func (t *Target) URL() *url.URL {
 	return &url.URL{Scheme: "https", Host: t.Host, Path: t.Path, RawPath: t.RawPath, RawQuery: t.Query, ForceQuery: t.HasQuery && t.Query == ""}
-}
-
-// checkMethod refuses methods that must not reach an app.
-func checkMethod(r *http.Request) error {
-	if !grants.IsMethod(r.Method) {
-		return malformed("method: expected an upper-case method other than CONNECT and TRACE")
-	}
-	return nil
-}
-
-// checkUpgrade lets WebSockets through and no other protocol: a tunnel's later
-// requests would not be decided on.
-func checkUpgrade(h http.Header) error {
-	if _, ok := h["Http2-Settings"]; ok {
-		return malformed("HTTP2-Settings")
-	}
-	switch upgrade := h["Upgrade"]; {
-	case len(upgrade) == 0:
-	case len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket"):
-	default:
-		return malformed("upgrade to something else than websocket")
-	}
-	return nil
-}
-
-// overrides are headers by which some apps take another method or path than
-// the request line's.
-var overrides = map[string]bool{
-	"x-http-method": true, "x-http-method-override": true, "x-method-override": true, "x-original-url": true, "x-rewrite-url": true,
-}
-
-func checkOverrides(h http.Header) error {
-	for name := range h {
-		if overrides[plainName(name)] {
-			return malformed("%s where method or path decide", name)
-		}
-	}
-	return nil
 }

@@ -1,0 +1,173 @@
+// Package architecture_test holds the project to its own rules: which package
+// may import which, one package comment each, and sizes that make a reader look
+// for a missing noun. The rules are explained in CONTRIBUTING.md.
+package architecture_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/mtls-authz/mtls-authz/"
+
+// mayImport lists, for each folder, the folders of ours that it may import. A
+// folder that is not listed may not exist.
+var mayImport = map[string][]string{
+	"identity":                    {},
+	"grants":                      {"identity"},
+	"policies":                    {},
+	"rego":                        {"grants", "identity", "policies"},
+	"cache":                       {"rego", "grants", "identity"},
+	"store":                       {"grants"},
+	"broker":                      {"grants", "store"},
+	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target"},
+	"gateway/target":              {"grants"},
+	"gateway/selftest":            {"identity"},
+	"playground":                  {"playground/ca", "playground/router", "playground/controller"},
+	"playground/ca":               {},
+	"playground/router":           {"playground/router/relay", "playground/router/routes", "playground/router/signature"},
+	"playground/router/relay":     {"playground/router/routes"},
+	"playground/router/routes":    {},
+	"playground/router/signature": {},
+	"playground/controller":       {},
+	"cmd/mtls-authz": {
+		"identity", "grants", "rego", "cache", "store", "broker", "gateway", "gateway/selftest", "playground", "playground/router",
+	},
+}
+
+// onlyHome names the folders in which a library may be used at all.
+var onlyHome = map[string][]string{
+	"github.com/open-policy-agent/opa":           {"rego", "cmd/mtls-authz"}, // cmd prints its version
+	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
+	"code.cloudfoundry.org/brokerapi":            {"broker"},
+	"database/sql":                               {"store"},
+	"modernc.org/sqlite":                         {"store"},
+	"github.com/pressly/goose":                   {"store"},
+	"net/http/httputil":                          {"gateway", "playground/router", "playground/router/relay"},
+	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz"},
+	"github.com/alecthomas/kong":                 {"cmd/mtls-authz"},
+	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
+}
+
+const (
+	maxFileLines    = 300
+	maxPackageLines = 750
+	maxFuncLines    = 60
+)
+
+// source is one Go file that is not a test.
+type source struct {
+	path   string
+	lines  int
+	syntax *ast.File
+	set    *token.FileSet
+}
+
+// packages returns the files of each folder that has Go code.
+func packages(t *testing.T) map[string][]source {
+	found := map[string][]source{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		syntax, err := parser.ParseFile(set, path, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		folder := filepath.ToSlash(filepath.Dir(path))
+		found[folder] = append(found[folder], source{path, bytes.Count(text, []byte("\n")), syntax, set})
+		return nil
+	})
+	require.NoError(t, err)
+	require.NotEmpty(t, found)
+	return found
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for folder, files := range packages(t) {
+		allowed, known := mayImport[folder]
+		if !assert.True(t, known, "folder %q is not in the import table", folder) {
+			continue
+		}
+		for _, file := range files {
+			for _, spec := range file.syntax.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				require.NoError(t, err)
+				if ours, ok := strings.CutPrefix(path, module); ok {
+					assert.Contains(t, allowed, ours, "%s must not import %s", file.path, ours)
+				}
+				for library, homes := range onlyHome {
+					if path == library || strings.HasPrefix(path, library+"/") {
+						assert.Contains(t, homes, folder, "%s must not import %s, whose home is %v", file.path, path, homes)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestEveryFolderOfTheTableExists(t *testing.T) {
+	found := packages(t)
+	for _, folder := range slices.Sorted(maps.Keys(mayImport)) {
+		assert.Contains(t, found, folder)
+	}
+}
+
+func TestOnePackageCommentEach(t *testing.T) {
+	for folder, files := range packages(t) {
+		comments := 0
+		for _, file := range files {
+			if file.syntax.Doc != nil {
+				comments++
+			}
+		}
+		assert.Equal(t, 1, comments, "package %s: expected exactly one package comment", folder)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for folder, files := range packages(t) {
+		total := 0
+		for _, file := range files {
+			total += file.lines
+			assert.LessOrEqual(t, file.lines, maxFileLines, "%s: look for the missing noun", file.path)
+			for _, declaration := range file.syntax.Decls {
+				if f, ok := declaration.(*ast.FuncDecl); ok {
+					lines := file.set.Position(f.End()).Line - file.set.Position(f.Pos()).Line + 1
+					assert.LessOrEqual(t, lines, maxFuncLines, "%s: func %s", file.path, f.Name.Name)
+				}
+			}
+		}
+		if !slices.Contains(larger, folder) {
+			assert.LessOrEqual(t, total, maxPackageLines, "package %s: look for the missing noun", folder)
+		}
+	}
+}
+
+// larger are packages whose one noun takes more than maxPackageLines; each is
+// named with its reason in CONTRIBUTING.md.
+var larger = []string{}

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+)
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+}
+
+// checkMethod refuses methods that must not reach an app.
+func checkMethod(r *http.Request) error {
+	if !grants.IsMethod(r.Method) {
+		return malformed("method: expected an upper-case method other than CONNECT and TRACE")
+	}
+	return nil
+}
+
+// checkUpgrade lets WebSockets through and no other protocol: a tunnel's later
+// requests would not be decided on.
+func checkUpgrade(h http.Header) error {
+	if _, ok := h["Http2-Settings"]; ok {
+		return malformed("HTTP2-Settings")
+	}
+	switch upgrade := h["Upgrade"]; {
+	case len(upgrade) == 0:
+	case len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket"):
+	default:
+		return malformed("upgrade to something else than websocket")
+	}
+	return nil
+}
+
+// overrides are headers by which some apps take another method or path than
+// the request line's.
+var overrides = map[string]bool{
+	"x-http-method": true, "x-http-method-override": true, "x-method-override": true, "x-original-url": true, "x-rewrite-url": true,
+}
+
+func checkOverrides(h http.Header) error {
+	for name := range h {
+		if overrides[plainName(name)] {
+			return malformed("%s where method or path decide", name)
+		}
+	}
+	return nil
+}
