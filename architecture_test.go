@@ -33,7 +33,10 @@ var mayImport = map[string][]string{
 	"cache":                       {"rego", "grants", "identity"},
 	"store":                       {"grants"},
 	"broker":                      {"grants", "store"},
-	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target"},
+	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/load"},
+	"gateway/headers":             {"identity"},
+	"gateway/load":                {},
+	"gateway/leg3":                {},
 	"gateway/target":              {"grants"},
 	"gateway/selftest":            {"identity"},
 	"playground":                  {"playground/ca", "playground/router", "playground/controller"},
@@ -43,8 +46,11 @@ var mayImport = map[string][]string{
 	"playground/router/routes":    {},
 	"playground/router/signature": {},
 	"playground/controller":       {},
+	"playground/demo":             {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"cmd/mtls-authz/settings":     {"identity", "gateway/target", "gateway/leg3"},
 	"cmd/mtls-authz": {
-		"identity", "grants", "rego", "cache", "store", "broker", "gateway", "gateway/selftest", "playground", "playground/router",
+		"identity", "grants", "rego", "cache", "store", "broker", "gateway", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router",
+		"cmd/mtls-authz/settings",
 	},
 }
 
@@ -57,14 +63,14 @@ var onlyHome = map[string][]string{
 	"modernc.org/sqlite":                         {"store"},
 	"github.com/pressly/goose":                   {"store"},
 	"net/http/httputil":                          {"gateway", "playground/router", "playground/router/relay"},
-	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz"},
+	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
 	"github.com/alecthomas/kong":                 {"cmd/mtls-authz"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
 }
 
 const (
 	maxFileLines    = 300
-	maxPackageLines = 750
+	maxPackageLines = 700 // of code: comments and blank lines are free
 	maxFuncLines    = 60
 )
 
@@ -72,6 +78,7 @@ const (
 type source struct {
 	path   string
 	lines  int
+	code   int
 	syntax *ast.File
 	set    *token.FileSet
 }
@@ -99,12 +106,23 @@ func packages(t *testing.T) map[string][]source {
 			return err
 		}
 		folder := filepath.ToSlash(filepath.Dir(path))
-		found[folder] = append(found[folder], source{path, bytes.Count(text, []byte("\n")), syntax, set})
+		found[folder] = append(found[folder], source{path, bytes.Count(text, []byte("\n")), codeLines(text), syntax, set})
 		return nil
 	})
 	require.NoError(t, err)
 	require.NotEmpty(t, found)
 	return found
+}
+
+// codeLines counts lines that are neither blank nor comments.
+func codeLines(text []byte) int {
+	count := 0
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && !bytes.HasPrefix(line, []byte("//")) {
+			count++
+		}
+	}
+	return count
 }
 
 func TestImportsRunOneWay(t *testing.T) {
@@ -153,7 +171,7 @@ func TestSizes(t *testing.T) {
 	for folder, files := range packages(t) {
 		total := 0
 		for _, file := range files {
-			total += file.lines
+			total += file.code
 			assert.LessOrEqual(t, file.lines, maxFileLines, "%s: look for the missing noun", file.path)
 			for _, declaration := range file.syntax.Decls {
 				if f, ok := declaration.(*ast.FuncDecl); ok {

@@ -2,7 +2,8 @@ package gateway
 
 import (
 	"net/http"
-	"strings"
+
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
 )
 
 // answerWriter is the response on its way to the client: it puts the decision
@@ -30,33 +31,10 @@ func (w *answerWriter) WriteHeader(status int) {
 
 // clean makes the headers of an answer the gateway's own where they must be.
 func (x *exchange) clean(h http.Header) {
-	deleteForged(h)
-	deleteSecrets(h)
+	headers.DeleteForged(h)
+	headers.DeleteSecrets(h)
 	if announced := h["Trailer"]; len(announced) > 0 {
-		h["Trailer"] = allowedNames(announced)
+		h["Trailer"] = headers.AllowedNames(announced)
 	}
-	h[headerDecision] = []string{x.id}
-}
-
-// allowedNames filters a list of header names, such as Trailer's.
-func allowedNames(lists []string) []string {
-	var allowed []string
-	for _, list := range lists {
-		for name := range strings.SplitSeq(list, ",") {
-			if name = strings.TrimSpace(name); !isForged(http.CanonicalHeaderKey(name)) {
-				allowed = append(allowed, name)
-			}
-		}
-	}
-	return allowed
-}
-
-// deleteForgedTrailers runs after the body: the app's trailers are in the
-// header map by now, announced or with net/http's prefix.
-func deleteForgedTrailers(h http.Header) {
-	for name := range h {
-		if isForged(strings.TrimPrefix(name, http.TrailerPrefix)) {
-			delete(h, name)
-		}
-	}
+	h[headers.Decision] = []string{x.id}
 }

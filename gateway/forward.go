@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"sync"
 
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -43,7 +44,7 @@ func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
 // they came; hop-by-hop rules of the client must not take them off either.
 var restored = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
-	identity.Header, headerForwardedURL, headerSignature, headerMetadata,
+	identity.Header, headers.ForwardedURL, headers.Signature, headers.Metadata,
 }
 
 func rewrite(p *httputil.ProxyRequest) {
@@ -56,11 +57,11 @@ func rewrite(p *httputil.ProxyRequest) {
 			h[name] = values
 		}
 	}
-	h[headerHop] = []string{"1"}
-	h[headerDecision] = []string{x.id}
+	h[headers.Hop] = []string{"1"}
+	h[headers.Decision] = []string{x.id}
 	if !x.caller.IsZero() {
 		c := x.caller
-		h[headerCaller] = []string{"app=" + c.App.String() + ";space=" + c.Space.String() + ";org=" + c.Org.String()}
+		h[headers.Caller] = []string{"app=" + c.App.String() + ";space=" + c.Space.String() + ";org=" + c.Org.String()}
 	}
 	for _, header := range x.decision.Headers {
 		h[header.Name] = []string{header.Value}
@@ -75,7 +76,7 @@ func rewrite(p *httputil.ProxyRequest) {
 func forwardTrailers(p *httputil.ProxyRequest) {
 	p.Out.Trailer = make(http.Header, len(p.In.Trailer))
 	for name := range p.In.Trailer {
-		if !isForged(name) {
+		if !headers.IsForgedTrailer(name) {
 			p.Out.Trailer[name] = nil
 		}
 	}
@@ -105,7 +106,7 @@ func (b *trailerBody) Read(p []byte) (int, error) {
 // answered by ReverseProxy on the raw connection, so its line is written here.
 func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
-	x.line.UpstreamRequestID = res.Header.Get(headerRequestID)
+	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	x.clean(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.record(res.StatusCode)

@@ -13,6 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/load"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -34,7 +36,7 @@ type Config struct {
 	Ready    func() error
 	Verifier *identity.Verifier
 	// Format is the form of the certificate header, by host.
-	Format ByHost[identity.Format]
+	Format target.ByHost[identity.Format]
 	// Trust returns why the router of a host is not proven; nil: it is.
 	Trust func(ctx context.Context, host string) error
 	// OwnApp is the gateway's own app guid; zero outside Cloud Foundry.
@@ -61,7 +63,7 @@ type Config struct {
 type Gateway struct {
 	Config
 	proxy   *httputil.ReverseProxy
-	load    *load
+	load    *load.Load
 	metrics *metrics
 }
 
@@ -70,7 +72,7 @@ func New(cfg Config) *Gateway {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Gateway{Config: cfg, load: newLoad(cfg.MaxInFlight, cfg.MaxInFlightPerRoute)}
+	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute)}
 	g.metrics = newMetrics(cfg.Metrics, g.load)
 	g.proxy = newProxy(cfg.Router)
 	return g
@@ -131,9 +133,9 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{g: g, r: r, id: uuid.NewString(), started: g.Now()}
 	x.w = &answerWriter{ResponseWriter: w, x: x}
 	for name := range r.Header {
-		x.hop = x.hop || plainName(name) == strings.ToLower(headerHop)
+		x.hop = x.hop || headers.Plain(name) == strings.ToLower(headers.Hop)
 	}
-	deleteForged(r.Header)
+	headers.DeleteForged(r.Header)
 	x.line.begin(r)
 	return x
 }
@@ -143,7 +145,7 @@ func (x *exchange) admit() error {
 	if err := x.g.Ready(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
-	if !x.g.load.enter() {
+	if !x.g.load.Enter() {
 		return ErrOverloaded
 	}
 	x.w.entered = true
@@ -162,7 +164,7 @@ func (x *exchange) binding() error {
 		return fmt.Errorf("%w: not bound", ErrUnknownBinding)
 	}
 	x.line.Route, x.line.Mode = x.access.Route.String(), x.access.Mode.String()
-	if !x.g.load.enterRoute(id) {
+	if !x.g.load.EnterRoute(id) {
 		return fmt.Errorf("%w: this route", ErrOverloaded)
 	}
 	x.w.enteredRoute = id
@@ -181,7 +183,7 @@ func (x *exchange) aim() error {
 		return err
 	}
 	if x.hop {
-		return fmt.Errorf("%w: the request carries %s", ErrLoop, headerHop)
+		return fmt.Errorf("%w: the request carries %s", ErrLoop, headers.Hop)
 	}
 	if !x.access.Route.MatchHost(x.target.Host) || !x.access.Route.MatchPath(x.target.RawPath) {
 		return ErrRouteMismatch
@@ -190,11 +192,11 @@ func (x *exchange) aim() error {
 }
 
 func (x *exchange) parseTarget() error {
-	forwarded, err := single(x.r.Header, headerForwardedURL)
+	forwarded, err := single(x.r.Header, headers.ForwardedURL)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{headerSignature, headerMetadata} {
+	for _, name := range []string{headers.Signature, headers.Metadata} {
 		if _, err := single(x.r.Header, name); err != nil {
 			return err
 		}

@@ -5,24 +5,29 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/load"
 	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego"
 )
 
 // line is the decision line. Its names are a contract with log readers.
 type line struct {
-	Auth, Policy, Reason, Detail    string
-	App, Space, Org, Instance       string
-	IssuerKeyID                     string
-	Route, Binding, Mode            string
-	Host, Method, Path              string
-	PolicyRevision, Cache           string
-	DecideUS                        int64
-	RequestID, UpstreamRequestID    string
-	RouterRejected, written, waived bool
+	Auth, Policy, Reason, Detail string
+	App, Space, Org, Instance    string
+	IssuerKeyID                  string
+	Route, Binding, Mode         string
+	Host, Method, Path           string
+	PolicyRevision, Cache        string
+	DecideUS                     int64
+	RequestID, UpstreamRequestID string
+	RouterRejected, written      bool
 }
 
 const (
@@ -39,7 +44,7 @@ func bounded(s string, most int) string {
 
 func (l *line) begin(r *http.Request) {
 	l.Method = bounded(r.Method, maxLoggedField)
-	l.RequestID = bounded(r.Header.Get(headerRequestID), maxLoggedField)
+	l.RequestID = bounded(r.Header.Get(headers.RequestID), maxLoggedField)
 	l.Auth, l.Cache = "denied", "none" // until something else is decided
 }
 
@@ -53,12 +58,12 @@ func (x *exchange) note(err error) answer {
 	x.line.Auth, x.line.Reason, x.line.Detail = "denied", a.reason, err.Error()
 	x.line.Policy = "gateway:" + a.reason
 	var refusal *identity.Refusal
-	var rejected *rejection
+	var rejected *leg3.Rejection
 	switch {
 	case errors.As(err, &refusal):
 		x.line.IssuerKeyID = refusal.IssuerKeyID
 	case errors.As(err, &rejected):
-		a.status, x.line.RouterRejected = rejected.status, true
+		a.status, x.line.RouterRejected = rejected.Status, true
 	case errors.Is(err, ErrDenied):
 		a.reason = x.decision.Reason
 		x.line.Reason, x.line.Policy = x.decision.Reason, x.decision.Policy
@@ -78,50 +83,43 @@ func (x *exchange) record(status int) {
 	x.line.written = true
 	took := x.g.Now().Sub(x.started)
 	x.g.metrics.count(&x.line, took)
-	l := &x.line
-	attributes := make([]slog.Attr, 0, 28)
-	add := func(name, value string) { attributes = append(attributes, slog.String(name, value)) }
-	add("decision_id", x.id)
-	add("mtls_auth", l.Auth)
-	add("mtls_policy", l.Policy)
-	add("mtls_denied_reason", l.Reason)
-	add("caller_app", l.App)
-	add("caller_space", l.Space)
-	add("caller_org", l.Org)
-	add("caller_instance", l.Instance)
-	if l.IssuerKeyID != "" {
-		add("issuer_key_id", bounded(l.IssuerKeyID, maxLoggedField))
+	x.g.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", x.line.attributes(x.id, status, took)...)
+}
+
+// attributes are the fields of the decision line, in its order.
+func (l *line) attributes(id string, status int, took time.Duration) []slog.Attr {
+	fields := []slog.Attr{
+		slog.String("decision_id", id),
+		slog.String("mtls_auth", l.Auth), slog.String("mtls_policy", l.Policy), slog.String("mtls_denied_reason", l.Reason),
+		slog.String("caller_app", l.App), slog.String("caller_space", l.Space), slog.String("caller_org", l.Org),
+		slog.String("caller_instance", l.Instance),
+		slog.String("route", l.Route), slog.String("binding", l.Binding), slog.String("mode", l.Mode),
+		slog.String("host", bounded(l.Host, maxLoggedField)), slog.String("method", l.Method), slog.String("path", bounded(l.Path, maxLoggedPath)),
+		slog.Int("status", status), slog.String("policy_revision", l.PolicyRevision), slog.String("cache", l.Cache),
+		slog.Int64("decide_us", l.DecideUS), slog.Int64("duration_us", took.Microseconds()),
+		slog.String("request_id", l.RequestID), slog.String("upstream_request_id", bounded(l.UpstreamRequestID, maxLoggedField)),
 	}
-	add("route", l.Route)
-	add("binding", l.Binding)
-	add("mode", l.Mode)
-	add("host", bounded(l.Host, maxLoggedField))
-	add("method", l.Method)
-	add("path", bounded(l.Path, maxLoggedPath))
-	attributes = append(attributes, slog.Int("status", status))
-	add("policy_revision", l.PolicyRevision)
-	add("cache", l.Cache)
-	attributes = append(attributes, slog.Int64("decide_us", l.DecideUS), slog.Int64("duration_us", took.Microseconds()))
-	add("request_id", l.RequestID)
-	add("upstream_request_id", bounded(l.UpstreamRequestID, maxLoggedField))
+	if l.IssuerKeyID != "" {
+		fields = append(fields, slog.String("issuer_key_id", bounded(l.IssuerKeyID, maxLoggedField)))
+	}
 	if l.RouterRejected {
-		attributes = append(attributes, slog.Bool("router_rejected", true))
+		fields = append(fields, slog.Bool("router_rejected", true))
 	}
 	if l.Detail != "" {
-		add("detail", bounded(l.Detail, maxLoggedField))
+		fields = append(fields, slog.String("detail", bounded(l.Detail, maxLoggedField)))
 	}
-	x.g.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", attributes...)
+	return fields
 }
 
 // end releases what the request held. A request that ends without an answer
 // (the connection broke) is recorded all the same.
 func (x *exchange) end() {
-	deleteForgedTrailers(x.w.Header())
+	headers.DeleteForgedTrailers(x.w.Header())
 	if x.w.entered {
-		x.g.load.leave()
+		x.g.load.Leave()
 	}
 	if x.w.enteredRoute != "" {
-		x.g.load.leaveRoute(x.w.enteredRoute)
+		x.g.load.LeaveRoute(x.w.enteredRoute)
 	}
 	x.record(499)
 }
@@ -132,7 +130,7 @@ type metrics struct {
 	durations *prometheus.HistogramVec
 }
 
-func newMetrics(registry prometheus.Registerer, l *load) *metrics {
+func newMetrics(registry prometheus.Registerer, l *load.Load) *metrics {
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mtls_authz_decisions_total", Help: "Requests by outcome and reason of refusal.",
@@ -144,18 +142,16 @@ func newMetrics(registry prometheus.Registerer, l *load) *metrics {
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mtls_authz_requests_in_flight", Help: "Requests being served now.",
-	}, func() float64 { return float64(l.total.Load()) })
+	}, func() float64 { return float64(l.InFlight()) })
 	registry.MustRegister(m.decisions, m.durations, inFlight)
 	return m
 }
 
 func (m *metrics) count(l *line, took time.Duration) {
 	reason := l.Reason
-	if l.Policy != "" && errorsOfChecks(l) {
-		reason = "policy_denied" // a check's own reasons are unbounded
+	if strings.HasPrefix(l.Policy, "policy:") {
+		reason = rego.ReasonPolicyDenied // a check's own reasons are unbounded
 	}
 	m.decisions.WithLabelValues(l.Auth, reason, l.Cache).Inc()
 	m.durations.WithLabelValues(l.Auth).Observe(took.Seconds())
 }
-
-func errorsOfChecks(l *line) bool { return len(l.Policy) > 7 && l.Policy[:7] == "policy:" }

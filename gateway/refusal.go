@@ -6,12 +6,13 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
 
-// The refusals that arise here. Those of identity and policy arise there.
+// The refusals that arise here; those of the other packages arise there.
 var (
 	// ErrNotReady: no policy or state yet, or the state is too old.
 	ErrNotReady = errors.New("not ready")
@@ -35,8 +36,6 @@ var (
 	ErrNoGrants = errors.New("no grants")
 	// ErrDenied: the policy denies; the decision says why.
 	ErrDenied = errors.New("denied by policy")
-	// ErrRouterRejected: the router refused the signature on leg 3.
-	ErrRouterRejected = errors.New("router refused the route service signature")
 	// ErrUpstreamUnreachable: the router or the app could not be reached.
 	ErrUpstreamUnreachable = errors.New("upstream unreachable")
 	// ErrUpstreamTimeout: no answer in time.
@@ -54,7 +53,7 @@ type answer struct {
 }
 
 // answers is the one table from sentinel to answer. Reasons of ErrDenied and
-// the status of ErrRouterRejected come from the decision and the router.
+// the status of leg3.ErrRejected come from the decision and the router.
 var answers = []answer{
 	{ErrNotReady, http.StatusServiceUnavailable, "not_ready", "The gateway is not ready."},
 	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "The gateway has too many requests in flight."},
@@ -71,7 +70,7 @@ var answers = []answer{
 	{ErrNoGrants, http.StatusForbidden, "no_grants", "Nobody is allowed to call this route."},
 	{ErrDenied, http.StatusForbidden, "", "The caller is not allowed to make this request."},
 	{rego.ErrPolicy, http.StatusForbidden, "policy_error", "The policy gave no decision."},
-	{ErrRouterRejected, http.StatusBadGateway, "router_rejected", "The router refused to deliver the request."},
+	{leg3.ErrRejected, http.StatusBadGateway, "router_rejected", "The router refused to deliver the request."},
 	{ErrUpstreamUnreachable, http.StatusBadGateway, "upstream_unreachable", "The router or the app could not be reached."},
 	{ErrUpstreamTimeout, http.StatusGatewayTimeout, "upstream_timeout", "The app did not answer in time."},
 	{ErrClientGone, 499, "client_gone", "The client closed the request."},
@@ -128,7 +127,7 @@ func (x *exchange) refuse(err error) {
 func upstreamError(r *http.Request, err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, ErrRouterRejected), errors.Is(err, ErrUnknownBinding):
+	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrUnknownBinding):
 		return err
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/grants"
 )
 
@@ -43,9 +44,24 @@ var overrides = map[string]bool{
 
 func checkOverrides(h http.Header) error {
 	for name := range h {
-		if overrides[plainName(name)] {
+		if overrides[headers.Plain(name)] {
 			return malformed("%s where method or path decide", name)
 		}
 	}
 	return nil
+}
+
+// single returns the value of a header that must be there exactly once, of
+// visible characters.
+func single(h http.Header, name string) (string, error) {
+	values := h[name]
+	if len(values) != 1 || values[0] == "" {
+		return "", malformed("%s: expected exactly one, found %d", name, len(values))
+	}
+	for i := range len(values[0]) {
+		if c := values[0][i]; c <= 0x20 || c == 0x7f {
+			return "", malformed("%s: control character or space", name)
+		}
+	}
+	return values[0], nil
 }

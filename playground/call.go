@@ -119,19 +119,19 @@ func (f *Foundation) CreateService(ctx context.Context, name, plan string, owner
 	if err != nil {
 		return service, err
 	}
-	return service, succeeded(f.Controller.CreateService(ctx, service, json.RawMessage(parameters)))
+	return service, Succeeded(f.Controller.CreateService(ctx, service, json.RawMessage(parameters)))
 }
 
 // UpdateService is cf update-service -c.
 func (f *Foundation) UpdateService(ctx context.Context, service controller.Service, parameters string) error {
-	return succeeded(f.Controller.UpdateService(ctx, service, controller.Change{Parameters: json.RawMessage(parameters)}))
+	return Succeeded(f.Controller.UpdateService(ctx, service, controller.Change{Parameters: json.RawMessage(parameters)}))
 }
 
 // BindRoute is cf bind-route-service: broker first, then the router.
 func (f *Foundation) BindRoute(ctx context.Context, service controller.Service, route, parameters string) (controller.Binding, string, error) {
 	binding := controller.Binding{GUID: GUID("binding " + service.Name + " " + route), Route: route, Service: service}
 	answer, err := f.Controller.BindRoute(ctx, binding, json.RawMessage(parameters))
-	if err := succeeded(answer, err); err != nil {
+	if err := Succeeded(answer, err); err != nil {
 		return binding, "", err
 	}
 	var bound struct {
@@ -145,13 +145,15 @@ func (f *Foundation) BindRoute(ctx context.Context, service controller.Service, 
 
 // UnbindRoute is cf unbind-route-service.
 func (f *Foundation) UnbindRoute(ctx context.Context, binding controller.Binding) error {
-	if err := succeeded(f.Controller.UnbindRoute(ctx, binding)); err != nil {
+	if err := Succeeded(f.Controller.UnbindRoute(ctx, binding)); err != nil {
 		return err
 	}
 	return f.Router.Unbind(binding.Route)
 }
 
-func succeeded(answer *controller.Answer, err error) error {
+// Succeeded turns an answer that Cloud Controller would not take for success into an
+// error.
+func Succeeded(answer *controller.Answer, err error) error {
 	if err != nil {
 		return err
 	}

@@ -36,13 +36,13 @@ func (a App) Identity() ca.Identity {
 	return ca.Identity{App: GUID("app " + a.Name), Space: GUID("space " + a.Space), Org: GUID("org " + a.Org), Instance: GUID("instance " + a.Name)}
 }
 
-// The apps that every foundation has.
+// The apps that every foundation has; Authz is the gateway.
 var (
 	Backend    = App{"backend", "shop", "acme"}
 	Frontend   = App{"frontend", "shop", "acme"}
 	Monitoring = App{"monitoring", "observability", "acme"}
 	Intruder   = App{"intruder", "lab", "globex"}
-	authz      = App{"mtls-authz", "platform", "system"}
+	Authz      = App{"mtls-authz", "platform", "system"}
 )
 
 // Router is what the foundation needs of a router: the stand-in of this
@@ -151,17 +151,17 @@ func NewRouter(t Trust, cfg router.Config) (Router, error) {
 // configure writes the gateway's environment as Cloud Foundry and an operator
 // would.
 func (f *Foundation) configure() error {
-	own, err := f.Credential(authz)
+	own, err := f.Credential(Authz)
 	if err != nil {
 		return err
 	}
-	certFile, keyFile, err := own.WriteFiles(filepath.Join(f.Dir, authz.Name))
+	certFile, keyFile, err := own.WriteFiles(filepath.Join(f.Dir, Authz.Name))
 	if err != nil {
 		return err
 	}
-	id := authz.Identity()
+	id := Authz.Identity()
 	application, err := json.Marshal(map[string]any{
-		"application_id": id.App, "application_name": authz.Name, "application_uris": []string{GatewayHost},
+		"application_id": id.App, "application_name": Authz.Name, "application_uris": []string{GatewayHost},
 		"space_id": id.Space, "organization_id": id.Org, "cf_api": "https://api.system.identity",
 	})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/mtls-authz/mtls-authz/playground"
+	"github.com/mtls-authz/mtls-authz/playground/demo"
 	"github.com/mtls-authz/mtls-authz/playground/router"
 )
 
@@ -20,7 +20,7 @@ func (c playgroundCommand) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	return playground.Run(ctx, playground.Options{
+	return demo.Run(ctx, demo.Options{
 		Executable: executable, Port: c.Port, ForwardedClientCert: router.ForwardedClientCert(c.ForwardedClientCert),
 		Check: c.Check, Out: p.stdout,
 	})

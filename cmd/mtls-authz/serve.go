@@ -18,7 +18,9 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -39,22 +41,18 @@ CALLER_CA_FILES. Every setting may also come from a bound service tagged
 
 // Run serves until ctx ends.
 func (c serveCommand) Run(ctx context.Context, p program) error {
-	env, err := readEnvironment(p.environ)
-	if err != nil {
-		return err
-	}
-	s, err := loadSettings(env)
+	s, err := settings.Load(p.environ)
 	if err != nil {
 		return err
 	}
 	if c.PrintConfig {
-		return s.printConfig(p.stdout)
+		return s.Print(p.stdout)
 	}
 	log := slog.New(slog.NewJSONHandler(p.stdout, &slog.HandlerOptions{Level: s.LogLevel}))
-	if env.vars["DATABASE_URL"] != "" {
+	if s.IgnoredDatabaseURL {
 		log.Info("DATABASE_URL is ignored: Cloud Foundry makes it up; use STORE_URL or bind a database")
 	}
-	g, err := build(ctx, s, env, p, log)
+	g, err := build(ctx, s, p, log)
 	if err != nil {
 		return err
 	}
@@ -64,7 +62,7 @@ func (c serveCommand) Run(ctx context.Context, p program) error {
 
 // server is the chain of packages, built.
 type server struct {
-	*settings
+	*settings.Settings
 	log      *slog.Logger
 	registry *prometheus.Registry
 	store    *store.Store
@@ -80,8 +78,8 @@ type server struct {
 	background []func(context.Context)
 }
 
-func build(ctx context.Context, s *settings, env *environment, p program, log *slog.Logger) (_ *server, err error) {
-	g := &server{settings: s, log: log, registry: prometheus.NewRegistry()}
+func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logger) (_ *server, err error) {
+	g := &server{Settings: s, log: log, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			g.close()
@@ -100,11 +98,11 @@ func build(ctx context.Context, s *settings, env *environment, p program, log *s
 	if err != nil {
 		return nil, err
 	}
-	if err := g.buildGateway(ctx, env, p, tokens); err != nil {
+	if err := g.buildGateway(ctx, p, tokens); err != nil {
 		return nil, err
 	}
 	g.broker = broker.New(broker.Config{
-		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: env.ownHosts(s.gatewayHost()),
+		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
 		Credentials: broker.Credentials{Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious},
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
@@ -128,7 +126,7 @@ func (g *server) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
-func (g *server) buildGateway(ctx context.Context, env *environment, p program, tokens store.TokenKey) error {
+func (g *server) buildGateway(ctx context.Context, p program, tokens store.TokenKey) error {
 	decider, err := g.buildCache(ctx)
 	if err != nil {
 		return err
@@ -137,26 +135,20 @@ func (g *server) buildGateway(ctx context.Context, env *environment, p program, 
 	if err != nil {
 		return err
 	}
-	router := gateway.RouterConfig{Address: g.RouterAddress, Roots: roots, HeaderTimeout: g.UpstreamHeaderTimeout}
+	router := leg3.Config{Address: g.RouterAddress.For, Roots: roots, HeaderTimeout: g.UpstreamHeaderTimeout}
 	bare := router
 	if g.own != nil {
 		router.Certificate = g.own.Certificate
 	}
-	leg3 := gateway.NewRouter(router)
+	upstream := leg3.New(router)
 	trust, err := g.buildTrust(ctx, router, bare)
 	if err != nil {
 		return err
 	}
-	var ownApp identity.GUID
-	if env.app != nil && env.app.AppID != "" {
-		if err := ownApp.UnmarshalText([]byte(env.app.AppID)); err != nil {
-			return fmt.Errorf("VCAP_APPLICATION: application_id: %w", err)
-		}
-	}
 	g.gateway = gateway.New(gateway.Config{
 		Access: g.store.View().Access, Tokens: tokens, Ready: func() error { return nil },
-		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: ownApp,
-		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: leg3,
+		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
+		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,

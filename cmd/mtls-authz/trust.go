@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
@@ -77,7 +77,7 @@ func prefixed(setting string, err error) error {
 }
 
 // buildTrust returns the gateway's question whether a host's router is proven.
-func (g *server) buildTrust(ctx context.Context, with, without gateway.RouterConfig) (func(context.Context, string) error, error) {
+func (g *server) buildTrust(ctx context.Context, with, without leg3.Config) (func(context.Context, string) error, error) {
 	if g.AssumeRouterTrust {
 		g.log.Warn("ROUTER_TRUST=assume: nobody checks that the routers strip forged certificates (router.forwarded_client_cert: sanitize_set)")
 		return func(context.Context, string) error { return nil }, nil
@@ -87,7 +87,7 @@ func (g *server) buildTrust(ctx context.Context, with, without gateway.RouterCon
 		return nil, err
 	}
 	g.selftest, err = selftest.New(selftest.Config{
-		Host: g.gatewayHost(), Routers: g.RouterAddress.Values(), Address: g.RouterAddress.For, Key: key, Log: g.log, Metrics: g.registry,
+		Host: g.GatewayHost(), Routers: g.RouterAddress.Values(), Address: g.RouterAddress.For, Key: key, Log: g.log, Metrics: g.registry,
 		Certificate: func() string {
 			if g.own == nil {
 				return ""
@@ -99,8 +99,8 @@ func (g *server) buildTrust(ctx context.Context, with, without gateway.RouterCon
 			if withCertificate {
 				cfg = with
 			}
-			cfg.Address = gateway.Everywhere(address)
-			return gateway.NewOneShot(cfg)
+			cfg.Address = func(string) string { return address }
+			return leg3.NewOneShot(cfg)
 		},
 	})
 	if err != nil {

@@ -1,4 +1,8 @@
-package gateway
+// Package leg3 sends requests to the routers that the operator configured, and
+// to nobody else: over TLS, with the route's host as server name, whatever the
+// host's DNS says. It follows no redirect and knows no proxy environment. It
+// tells a router's own refusal from an app's answer.
+package leg3
 
 import (
 	"context"
@@ -12,10 +16,10 @@ import (
 	"time"
 )
 
-// RouterConfig configures [NewRouter].
-type RouterConfig struct {
-	// Address is the host:port to dial, by the host of the route. Required.
-	Address ByHost[string]
+// Config configures [New].
+type Config struct {
+	// Address returns the host:port to dial, by the host of the route. Required.
+	Address func(host string) string
 	// Roots verify the router's certificate. Required.
 	Roots *x509.CertPool
 	// Certificate is the gateway's own, presented where the router asks; nil:
@@ -25,15 +29,13 @@ type RouterConfig struct {
 	HeaderTimeout time.Duration
 }
 
-// Router is leg 3: it sends requests to the configured routers and to nobody
-// else, over TLS with the route's host as server name. It follows no redirect
-// and knows no proxy environment.
+// Router is the way to the apps. It is safe for concurrent use.
 type Router struct {
 	transport *http.Transport
 }
 
-// NewRouter returns a Router.
-func NewRouter(cfg RouterConfig) *Router {
+// New returns a Router.
+func New(cfg Config) *Router {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	tlsConfig := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -53,7 +55,7 @@ func NewRouter(cfg RouterConfig) *Router {
 			if err != nil {
 				return nil, err
 			}
-			return dialer.DialContext(ctx, network, cfg.Address.For(host))
+			return dialer.DialContext(ctx, network, cfg.Address(host))
 		},
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   5 * time.Second,
@@ -96,8 +98,8 @@ func ParseAddress(s string) (string, error) {
 
 // NewOneShot returns a Router that keeps no connection, for single requests such
 // as probes: what they prove was true now.
-func NewOneShot(cfg RouterConfig) *Router {
-	r := NewRouter(cfg)
+func NewOneShot(cfg Config) *Router {
+	r := New(cfg)
 	r.transport.DisableKeepAlives = true
 	return r
 }

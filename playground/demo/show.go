@@ -1,4 +1,8 @@
-package playground
+// Package demo is what "mtls-authz playground" shows: a protected app, callers
+// that may and may not call it, and forgers. It plays its scenarios against a
+// foundation of package playground and prints what happened; it fails if one
+// goes otherwise than expected.
+package demo
 
 import (
 	"context"
@@ -11,6 +15,7 @@ import (
 	"sync"
 	"text/tabwriter"
 
+	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/router"
 )
 
@@ -41,10 +46,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := &screen{out: o.Out, quiet: true}
 	fmt.Fprintln(o.Out, "Starting a certificate authority, a router, an app and the gateway ...")
-	d, err := startDemo(ctx, Config{
+	d, err := startDemo(ctx, playground.Config{
 		Executable: o.Executable, Dir: dir, Line: s.decision,
-		Router: func(t Trust) (Router, error) {
-			return NewRouter(t, router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
+		Router: func(t playground.Trust) (playground.Router, error) {
+			return playground.NewRouter(t, router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
 		},
 	})
 	defer func() { err = errors.Join(err, d.stop()) }()
@@ -122,7 +127,7 @@ The router listens on %s. Routes:
 Callers: frontend and monitoring (org acme), intruder (org globex), forger (frontend's names, another CA).
 In another terminal:
 
-`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, GatewayHost, d.Controller.URL)
+`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, playground.GatewayHost, d.Controller.URL)
 	d.curl(out, "frontend", backendRoute, "/hello")
 	d.curl(out, "monitoring", backendRoute, "/orders")
 	d.curl(out, "intruder", backendRoute, "/hello")
@@ -181,7 +186,7 @@ func (s *screen) decision(raw []byte) {
 
 // appName is the name of a demo app by its guid.
 func appName(guid string) string {
-	for _, app := range []App{Backend, Frontend, Monitoring, Intruder, authz} {
+	for _, app := range []playground.App{playground.Backend, playground.Frontend, playground.Monitoring, playground.Intruder, playground.Authz} {
 		if app.Identity().App == guid {
 			return app.Name
 		}

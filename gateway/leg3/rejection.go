@@ -1,23 +1,27 @@
-package gateway
+package leg3
 
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 )
 
-// rejection is the router's refusal on leg 3.
-type rejection struct{ status int }
+// ErrRejected: the router refused the route service signature.
+var ErrRejected = errors.New("router refused the route service signature")
+
+// Rejection is the router's refusal.
+type Rejection struct{ Status int }
 
 // Error implements error.
-func (r *rejection) Error() string {
-	return fmt.Sprintf("%v with status %d", ErrRouterRejected, r.status)
+func (r *Rejection) Error() string {
+	return fmt.Sprintf("%v with status %d", ErrRejected, r.Status)
 }
 
 // Unwrap returns the sentinel.
-func (r *rejection) Unwrap() error { return ErrRouterRejected }
+func (r *Rejection) Unwrap() error { return ErrRejected }
 
 // What gorouter says when it refuses a route service's request, with or without
 // the status line that it puts before its texts.
@@ -45,7 +49,7 @@ func detectRejection(res *http.Response) (*http.Response, error) {
 	for _, text := range rejectionTexts {
 		if bytes.HasPrefix(start, text) {
 			res.Body.Close()
-			return nil, &rejection{res.StatusCode}
+			return nil, &Rejection{res.StatusCode}
 		}
 	}
 	res.Body = struct {

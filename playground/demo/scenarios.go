@@ -1,4 +1,4 @@
-package playground
+package demo
 
 import (
 	"context"
@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
 	"github.com/mtls-authz/mtls-authz/playground/controller"
 )
 
 // The routes of the demo.
 const (
-	backendRoute = "backend." + Domain
-	liveRoute    = "live." + Domain
-	foreignRoute = "foreign." + Domain
+	backendRoute = "backend." + playground.Domain
+	liveRoute    = "live." + playground.Domain
+	foreignRoute = "foreign." + playground.Domain
 )
 
 // Result is one row of the table.
@@ -26,7 +27,7 @@ type Result struct {
 
 // demo is a foundation with a protected app and its callers.
 type demo struct {
-	*Foundation
+	*playground.Foundation
 	app     *demoApp
 	service controller.Service
 	callers map[string]*ca.Credential
@@ -34,9 +35,9 @@ type demo struct {
 
 // startDemo protects backend.apps.identity: frontend may do all, monitoring may
 // GET /metrics until it expires, nobody else may anything.
-func startDemo(ctx context.Context, cfg Config) (d *demo, err error) {
+func startDemo(ctx context.Context, cfg playground.Config) (d *demo, err error) {
 	d = &demo{callers: map[string]*ca.Credential{}}
-	if d.Foundation, err = Start(ctx, cfg); err != nil {
+	if d.Foundation, err = playground.Start(ctx, cfg); err != nil {
 		return d, err
 	}
 	if d.app, err = startDemoApp(); err != nil {
@@ -51,8 +52,8 @@ func startDemo(ctx context.Context, cfg Config) (d *demo, err error) {
 		return d, err
 	}
 	parameters := fmt.Sprintf(`{"allow": ["cf:app:%s", {"source": "cf:space:%s", "methods": ["GET"], "paths": ["/metrics"]}]}`,
-		Frontend.Identity().App, Monitoring.Identity().Space)
-	if d.service, err = d.CreateService(ctx, "my-authz", "org", Backend, parameters); err != nil {
+		playground.Frontend.Identity().App, playground.Monitoring.Identity().Space)
+	if d.service, err = d.CreateService(ctx, "my-authz", "org", playground.Backend, parameters); err != nil {
 		return d, err
 	}
 	_, _, err = d.BindRoute(ctx, d.service, backendRoute, "")
@@ -60,7 +61,7 @@ func startDemo(ctx context.Context, cfg Config) (d *demo, err error) {
 }
 
 func (d *demo) mintCallers() (err error) {
-	for _, app := range []App{Frontend, Monitoring, Intruder} {
+	for _, app := range []playground.App{playground.Frontend, playground.Monitoring, playground.Intruder} {
 		if d.callers[app.Name], err = d.Credential(app); err != nil {
 			return err
 		}
@@ -69,7 +70,7 @@ func (d *demo) mintCallers() (err error) {
 	if err != nil {
 		return err
 	}
-	d.callers["forger"], err = other.Instance(Frontend.Identity())
+	d.callers["forger"], err = other.Instance(playground.Frontend.Identity())
 	return err
 }
 
@@ -87,7 +88,7 @@ func (d *demo) call(ctx context.Context, caller, method, url string, header http
 	if row.Caller == "" {
 		row.Caller = "no certificate"
 	}
-	reply, err := Call(ctx, d.Client(d.callers[caller]), method, "https://"+url, header)
+	reply, err := playground.Call(ctx, d.Client(d.callers[caller]), method, "https://"+url, header)
 	if err != nil {
 		row.Got, row.Reason = "error", err.Error()
 		return row
@@ -107,7 +108,7 @@ func (r Result) outcome() string {
 
 // check plays every scenario.
 func (d *demo) check(ctx context.Context) []Result {
-	forged := http.Header{"X-Forwarded-Client-Cert": {d.callers[Frontend.Name].XFCC()}}
+	forged := http.Header{"X-Forwarded-Client-Cert": {d.callers[playground.Frontend.Name].XFCC()}}
 	rows := []Result{
 		d.call(ctx, "frontend", "GET", backendRoute+"/hello", nil, "200"),
 		d.call(ctx, "frontend", "DELETE", backendRoute+"/orders/1", nil, "200"),
@@ -118,7 +119,7 @@ func (d *demo) check(ctx context.Context) []Result {
 		d.call(ctx, "", "GET", backendRoute+"/hello", nil, "403 no_certificate"),
 		d.call(ctx, "", "GET", backendRoute+"/hello", forged, "403 no_certificate"),
 		d.call(ctx, "intruder", "GET", backendRoute+"/hello", forged, "403 scope"),
-		d.call(ctx, "intruder", "GET", backendRoute+"/hello", http.Header{"X-Mtls-Authz-Caller": {"app=" + Frontend.Identity().App}}, "403 scope"),
+		d.call(ctx, "intruder", "GET", backendRoute+"/hello", http.Header{"X-Mtls-Authz-Caller": {"app=" + playground.Frontend.Identity().App}}, "403 scope"),
 		d.call(ctx, "monitoring", "GET", backendRoute+"/metrics/../orders", nil, "400 malformed_request"),
 	}
 	rows = append(rows, d.forgedSignature(ctx))
@@ -131,8 +132,8 @@ func (d *demo) check(ctx context.Context) []Result {
 func (d *demo) forgedSignature(ctx context.Context) Result {
 	header := d.Router.Sign("https://" + foreignRoute + "/")
 	header.Set("X-Cf-Forwarded-Url", "https://"+backendRoute+"/hello")
-	header.Set("X-Forwarded-Client-Cert", d.callers[Frontend.Name].XFCC())
-	row := d.call(ctx, "intruder", "GET", GatewayHost+"/r/"+GUID("binding my-authz "+backendRoute)+"/guessed", header, "403 unknown_binding")
+	header.Set("X-Forwarded-Client-Cert", d.callers[playground.Frontend.Name].XFCC())
+	row := d.call(ctx, "intruder", "GET", playground.GatewayHost+"/r/"+playground.GUID("binding my-authz "+backendRoute)+"/guessed", header, "403 unknown_binding")
 	row.Request = "GET with a signature of another route, forged caller, guessed URL"
 	return row
 }
@@ -151,7 +152,7 @@ func (d *demo) migrate(ctx context.Context) []Result {
 	}
 	var service controller.Service
 	step(`cf create-service mtls-authz org live-authz -c '{"mode":"report"}'`, "ok", func() (err error) {
-		service, err = d.CreateService(ctx, "live-authz", "org", Backend, `{"mode":"report"}`)
+		service, err = d.CreateService(ctx, "live-authz", "org", playground.Backend, `{"mode":"report"}`)
 		return err
 	})
 	step("cf bind-route-service apps.identity live-authz --hostname live", "ok", func() error {
@@ -160,8 +161,8 @@ func (d *demo) migrate(ctx context.Context) []Result {
 	})
 	rows = append(rows, d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "200"))
 	step("cf service live-authz --params", "mode report", func() error { return d.expectMode(ctx, service, "report") })
-	step(`cf update-service live-authz -c '{"allow_add":["cf:app:`+Frontend.Identity().App+`"]}'`, "ok", func() error {
-		return d.UpdateService(ctx, service, `{"allow_add":["cf:app:`+Frontend.Identity().App+`"]}`)
+	step(`cf update-service live-authz -c '{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}'`, "ok", func() error {
+		return d.UpdateService(ctx, service, `{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}`)
 	})
 	step(`cf update-service live-authz -c '{"mode":"enforce"}'`, "ok", func() error {
 		return d.UpdateService(ctx, service, `{"mode":"enforce"}`)
@@ -171,7 +172,7 @@ func (d *demo) migrate(ctx context.Context) []Result {
 
 func (d *demo) expectMode(ctx context.Context, service controller.Service, mode string) error {
 	answer, err := d.Controller.FetchService(ctx, service)
-	if err := succeeded(answer, err); err != nil {
+	if err := playground.Succeeded(answer, err); err != nil {
 		return err
 	}
 	var fetched struct {

@@ -1,4 +1,4 @@
-package gateway
+package target
 
 import (
 	"fmt"
@@ -18,9 +18,6 @@ type hostValue[T any] struct {
 	pattern grants.Route
 	value   T
 }
-
-// Everywhere is the same value for every host.
-func Everywhere[T any](value T) ByHost[T] { return ByHost[T]{fallback: value} }
 
 // ParseByHost reads "value" or a list "pattern=value,...,default": patterns are
 // hosts or *.suffix, the longest match counts, the default stands last. Without

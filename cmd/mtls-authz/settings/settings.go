@@ -1,0 +1,181 @@
+// Package settings is what serve runs with: the one table of environment
+// variables, read from the environment, from bound services or from defaults,
+// in this order. It trusts none of them and reports everything that is wrong at
+// once; it never shows a secret.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/gateway/target"
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+// Settings are what serve runs with; see docs/settings.md for each.
+type Settings struct {
+	Port                                           int
+	GatewayURL                                     string
+	BrokerUsername, BrokerPassword, BrokerPrevious string
+	BrokerHost                                     string
+	ReadUsername, ReadPassword                     string
+	StoreURL, DataDir                              string
+	AllowEphemeral                                 bool
+	RedisURL                                       string
+	CallerCAs                                      []identity.File
+	InstanceCert, InstanceKey                      identity.File
+	FoundationName                                 string
+	XFCCFormat                                     target.ByHost[identity.Format]
+	RouterAddress                                  target.ByHost[string]
+	RouterCAs, ExtraCAs                            []identity.File
+	SystemCertPath                                 string
+	AssumeRouterTrust                              bool
+	ReportAllowed, AllowWildcards                  bool
+	PolicyBundle                                   string
+	PolicyTimeout                                  time.Duration
+	PolicyZone                                     *time.Location
+	CacheEntries                                   int
+	CacheTTL, CacheDenyTTL                         time.Duration
+	CacheMACKey                                    string
+	MaxInFlight, MaxInFlightPerRoute               int
+	UpstreamHeaderTimeout, MaxStream, DrainTimeout time.Duration
+	LogLevel                                       slog.Level
+
+	// OwnHosts are all hosts under which the gateway is reached.
+	OwnHosts []string
+	// OwnApp is the gateway's app guid; zero outside Cloud Foundry.
+	OwnApp identity.GUID
+	// IgnoredDatabaseURL tells that Cloud Foundry injected a DATABASE_URL.
+	IgnoredDatabaseURL bool
+
+	// values are for --print-config, in the order of the definitions.
+	values []settingValue
+}
+
+// settingValue is a setting with where its value came from.
+type settingValue struct{ name, value, source string }
+
+// definition is one setting. set parses the value into the settings; an empty
+// value without default is not set at all.
+type definition struct {
+	name, fallback string
+	secret         bool
+	set            func(*Settings, string) error
+}
+
+var definitions = []definition{
+	{name: "PORT", fallback: "8080", set: number(1, 65535, func(s *Settings) *int { return &s.Port })},
+	{name: "GATEWAY_URL", set: (*Settings).setGatewayURL},
+	{name: "BROKER_USERNAME", set: text(func(s *Settings) *string { return &s.BrokerUsername })},
+	{name: "BROKER_PASSWORD", secret: true, set: password(func(s *Settings) *string { return &s.BrokerPassword })},
+	{name: "BROKER_PASSWORD_PREVIOUS", secret: true, set: text(func(s *Settings) *string { return &s.BrokerPrevious })},
+	{name: "BROKER_HOST", set: text(func(s *Settings) *string { return &s.BrokerHost })},
+	{name: "READ_USERNAME", set: text(func(s *Settings) *string { return &s.ReadUsername })},
+	{name: "READ_PASSWORD", secret: true, set: text(func(s *Settings) *string { return &s.ReadPassword })},
+	{name: "DATA_DIR", fallback: "./data", set: text(func(s *Settings) *string { return &s.DataDir })},
+	{name: "STORE_URL", secret: true, set: (*Settings).setStoreURL},
+	{name: "ALLOW_EPHEMERAL_STATE", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowEphemeral })},
+	{name: "REDIS_URL", secret: true, set: (*Settings).setRedisURL},
+	{name: "CF_INSTANCE_CERT", set: file(func(s *Settings) *identity.File { return &s.InstanceCert })},
+	{name: "CF_INSTANCE_KEY", secret: true, set: file(func(s *Settings) *identity.File { return &s.InstanceKey })},
+	{name: "CALLER_CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.CallerCAs })},
+	{name: "FOUNDATION_NAME", fallback: "local", set: text(func(s *Settings) *string { return &s.FoundationName })},
+	{name: "XFCC_FORMAT", fallback: "raw", set: (*Settings).setXFCCFormat},
+	{name: "ROUTER_ADDRESS", set: (*Settings).setRouterAddress},
+	{name: "ROUTER_CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.RouterCAs })},
+	{name: "CF_SYSTEM_CERT_PATH", set: text(func(s *Settings) *string { return &s.SystemCertPath })},
+	{name: "ROUTER_TRUST", fallback: "probe", set: choice("probe", "assume", func(s *Settings) *bool { return &s.AssumeRouterTrust })},
+	{name: "REPORT_MODE", fallback: "allow", set: choice("deny", "allow", func(s *Settings) *bool { return &s.ReportAllowed })},
+	{name: "ALLOW_WILDCARD_ROUTES", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowWildcards })},
+	{name: "CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.ExtraCAs })},
+	{name: "POLICY_BUNDLE", set: (*Settings).setPolicyBundle},
+	{name: "POLICY_TIMEOUT", fallback: "50ms", set: duration(func(s *Settings) *time.Duration { return &s.PolicyTimeout })},
+	{name: "POLICY_TIME_ZONE", fallback: "UTC", set: (*Settings).setPolicyZone},
+	{name: "CACHE_ENTRIES", fallback: "100000", set: number(1, 100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
+	{name: "CACHE_TTL", fallback: "60s", set: duration(func(s *Settings) *time.Duration { return &s.CacheTTL })},
+	{name: "CACHE_DENY_TTL", fallback: "5s", set: duration(func(s *Settings) *time.Duration { return &s.CacheDenyTTL })},
+	{name: "CACHE_MAC_KEY", secret: true, set: password(func(s *Settings) *string { return &s.CacheMACKey })},
+	{name: "MAX_IN_FLIGHT", fallback: "4096", set: number(1, 1_000_000, func(s *Settings) *int { return &s.MaxInFlight })},
+	{name: "MAX_IN_FLIGHT_PER_ROUTE", set: number(1, 1_000_000, func(s *Settings) *int { return &s.MaxInFlightPerRoute })},
+	{name: "UPSTREAM_HEADER_TIMEOUT", fallback: "55s", set: duration(func(s *Settings) *time.Duration { return &s.UpstreamHeaderTimeout })},
+	{name: "MAX_STREAM", fallback: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxStream })},
+	{name: "DRAIN_TIMEOUT", fallback: "8s", set: duration(func(s *Settings) *time.Duration { return &s.DrainTimeout })},
+	{name: "LOG_LEVEL", fallback: "info", set: func(s *Settings, v string) error {
+		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
+			return fmt.Errorf("%q: expected debug, info, warn or error", v)
+		}
+		return nil
+	}},
+}
+
+// Load reads every setting from the environment, then from bound services, then
+// from its default, and reports everything that is wrong at once.
+func Load(environ []string) (*Settings, error) {
+	env, err := readEnvironment(environ)
+	if err != nil {
+		return nil, err
+	}
+	s := &Settings{}
+	var problems []error
+	for _, d := range definitions {
+		value, source := env.lookup(d.name)
+		if value == "" && d.fallback != "" {
+			value, source = d.fallback, "default"
+		}
+		if value != "" {
+			if err := d.set(s, value); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", d.name, hide(err, d, value)))
+			}
+		}
+		s.values = append(s.values, settingValue{d.name, shown(d, value), source})
+	}
+	problems = append(problems, s.complete(env)...)
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%d settings are wrong:\n%w", len(problems), indented(problems))
+	}
+	return s, nil
+}
+
+func indented(problems []error) error {
+	lines := make([]error, len(problems))
+	for i, problem := range problems {
+		lines[i] = fmt.Errorf("  %w", problem)
+	}
+	return errors.Join(lines...)
+}
+
+// hide keeps a secret value out of the error about it.
+func hide(err error, d definition, value string) error {
+	if d.secret && strings.Contains(err.Error(), value) {
+		return errors.New("malformed")
+	}
+	return err
+}
+
+func shown(d definition, value string) string {
+	switch {
+	case value == "" || !d.secret && !strings.Contains(value, "-----BEGIN "):
+		return value
+	case strings.Contains(value, "://"):
+		if u, err := url.Parse(value); err == nil {
+			return u.Redacted()
+		}
+	}
+	return "(hidden)"
+}
+
+// Print writes every setting, its value and where it came from.
+func (s *Settings) Print(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "SETTING\tVALUE\tFROM")
+	for _, v := range s.values {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", v.name, v.value, v.source)
+	}
+	return table.Flush()
+}

@@ -1,0 +1,146 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/target"
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+func text(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, v string) error { *field(s) = v; return nil }
+}
+
+const minPassword = 16
+
+func password(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if len(v) < minPassword {
+			return fmt.Errorf("has %d characters; use at least %d, such as from: openssl rand -hex 16", len(v), minPassword)
+		}
+		*field(s) = v
+		return nil
+	}
+}
+
+func number(least, most int, field func(*Settings) *int) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%q: expected a number between %d and %d", v, least, most)
+		}
+		*field(s) = n
+		return nil
+	}
+}
+
+func boolean(field func(*Settings) *bool) func(*Settings, string) error {
+	return choice("false", "true", field)
+}
+
+// choice is a setting with two words, the second of which means true.
+func choice(no, yes string, field func(*Settings) *bool) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if v != no && v != yes {
+			return fmt.Errorf("%q: expected %s or %s", v, no, yes)
+		}
+		*field(s) = v == yes
+		return nil
+	}
+}
+
+func duration(field func(*Settings) *time.Duration) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("%q: expected a duration such as 30s or 5m", v)
+		}
+		*field(s) = d
+		return nil
+	}
+}
+
+func file(field func(*Settings) *identity.File) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		*field(s) = identity.File(v)
+		_, err := identity.File(v).Read()
+		return err
+	}
+}
+
+func files(field func(*Settings) *[]identity.File) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if strings.Contains(v, "-----BEGIN ") {
+			*field(s) = []identity.File{identity.File(v)}
+		} else {
+			for path := range strings.SplitSeq(v, ",") {
+				*field(s) = append(*field(s), identity.File(strings.TrimSpace(path)))
+			}
+		}
+		_, err := identity.ReadCAs(*field(s)...)
+		return err
+	}
+}
+
+func (s *Settings) setGatewayURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q: expected https://host without a path or a slash at the end", v)
+	}
+	s.GatewayURL = strings.ToLower(v)
+	return nil
+}
+
+func (s *Settings) setStoreURL(v string) error {
+	if !strings.HasPrefix(v, "sqlite://") {
+		return errors.New("expected sqlite:///path/to/file; this version keeps its state in SQLite only")
+	}
+	s.StoreURL = v
+	return nil
+}
+
+func (s *Settings) setRedisURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Host == "" {
+		return errors.New("expected redis://[user:password@]host:port or rediss://")
+	}
+	s.RedisURL = v
+	return nil
+}
+
+func (s *Settings) setXFCCFormat(v string) (err error) {
+	s.XFCCFormat, err = target.ParseByHost(v, identity.Raw, identity.ParseFormat)
+	return err
+}
+
+func (s *Settings) setRouterAddress(v string) (err error) {
+	s.RouterAddress, err = target.ParseByHost(v, "", leg3.ParseAddress)
+	return err
+}
+
+func (s *Settings) setPolicyBundle(v string) error {
+	if strings.Contains(v, "://") {
+		return fmt.Errorf("%q: expected a directory or a .tar.gz file; this version does not download bundles", v)
+	}
+	if _, err := os.Stat(v); err != nil {
+		return err
+	}
+	s.PolicyBundle = v
+	return nil
+}
+
+func (s *Settings) setPolicyZone(v string) error {
+	zone, err := time.LoadLocation(v)
+	if err != nil {
+		return fmt.Errorf("%q: expected a time zone such as Europe/Berlin or UTC", v)
+	}
+	s.PolicyZone = zone
+	return nil
+}

@@ -1,0 +1,96 @@
+// Package headers knows the names of headers that only the gateway or the router
+// may speak, and takes them off everything else. It trusts no spelling: a name
+// counts as the most careless app reads it.
+package headers
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+// Headers of the route service protocol and of the gateway, canonical as
+// net/http spells them.
+const (
+	ForwardedURL = "X-Cf-Forwarded-Url"
+	Signature    = "X-Cf-Proxy-Signature"
+	Metadata     = "X-Cf-Proxy-Metadata"
+	RequestID    = "X-Vcap-Request-Id"
+
+	Decision = "X-Mtls-Authz-Decision"
+	Caller   = "X-Mtls-Authz-Caller"
+	Hop      = "X-Mtls-Authz-Hop"
+
+	ownPrefix = "x-mtls-authz-"
+)
+
+// protected are names of which only the exact spelling may pass: some apps
+// read "_" as "-".
+var protected = map[string]string{
+	"x-cf-forwarded-url":      ForwardedURL,
+	"x-cf-proxy-signature":    Signature,
+	"x-cf-proxy-metadata":     Metadata,
+	"x-forwarded-client-cert": identity.Header,
+}
+
+// Plain is the name as the most careless app reads it.
+func Plain(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+
+// IsForged reports whether a client or an app must not send this name.
+func IsForged(name string) bool {
+	plain := Plain(name)
+	if strings.HasPrefix(plain, ownPrefix) {
+		return true
+	}
+	exact, ok := protected[plain]
+	return ok && name != exact
+}
+
+// IsForgedTrailer reports whether a client must not send this name as a trailer:
+// a forged one, or one that counts as a header only.
+func IsForgedTrailer(name string) bool {
+	_, isProtected := protected[Plain(name)]
+	return isProtected || IsForged(name)
+}
+
+// DeleteForged deletes from headers every name that the gateway
+// speaks for itself, and every alias of a protected one.
+func DeleteForged(h http.Header) {
+	for name := range h {
+		if IsForged(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// DeleteSecrets deletes the router's headers from an answer: a signature is
+// good for a minute for every path of its route.
+func DeleteSecrets(h http.Header) {
+	h.Del(ForwardedURL)
+	h.Del(Signature)
+	h.Del(Metadata)
+}
+
+// AllowedNames filters a list of header names, such as Trailer's.
+func AllowedNames(lists []string) []string {
+	var allowed []string
+	for _, list := range lists {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = strings.TrimSpace(name); !IsForged(http.CanonicalHeaderKey(name)) {
+				allowed = append(allowed, name)
+			}
+		}
+	}
+	return allowed
+}
+
+// DeleteForgedTrailers runs after the body: the app's trailers are in the
+// header map by now, announced or with net/http's prefix.
+func DeleteForgedTrailers(h http.Header) {
+	for name := range h {
+		if IsForged(strings.TrimPrefix(name, http.TrailerPrefix)) {
+			delete(h, name)
+		}
+	}
+}
