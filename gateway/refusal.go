@@ -111,15 +111,16 @@ func (x *exchange) refuse(err error) {
 	a := x.note(err)
 	h := x.w.Header()
 	clear(h)
+	if errors.Is(err, ErrClientGone) {
+		x.w.WriteHeader(a.status)
+		return
+	}
 	if a.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "5")
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	x.w.WriteHeader(a.status)
-	if errors.Is(err, ErrClientGone) {
-		return
-	}
 	_ = json.NewEncoder(x.w).Encode(problem{a.status, a.title, a.reason, x.id})
 }
 

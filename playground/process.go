@@ -31,7 +31,8 @@ const (
 )
 
 func startProcess(executable string, environ []string, line func([]byte)) (*process, error) {
-	p := &process{command: exec.Command(executable, "serve"), ended: make(chan struct{})}
+	command := exec.Command(executable, "serve") //nolint:noctx // stop ends it, with SIGTERM first
+	p := &process{command: command, ended: make(chan struct{})}
 	p.command.Env = environ
 	p.command.SysProcAttr = endWithParent()
 	p.command.Stderr = p
@@ -73,6 +74,7 @@ func (p *process) said() string {
 func (p *process) waitFor(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	client := http.Client{Timeout: time.Second}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -80,7 +82,7 @@ func (p *process) waitFor(ctx context.Context, url string) error {
 		if err != nil {
 			return err
 		}
-		if res, err := http.DefaultClient.Do(request); err == nil {
+		if res, err := client.Do(request); err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
 				return nil

@@ -162,6 +162,11 @@ func (g *server) buildCache(ctx context.Context) (*cache.Cache, error) {
 		if err != nil {
 			return nil, errors.New("REDIS_URL: expected redis://[user:password@]host:port[/db] or rediss://")
 		}
+		if options.TLSConfig != nil {
+			if options.TLSConfig.RootCAs, err = g.extraRoots(); err != nil {
+				return nil, err
+			}
+		}
 		options.MaxRetries, options.ContextTimeoutEnabled, options.DialTimeout = -1, true, time.Second
 		key := []byte(g.CacheMACKey)
 		if len(key) == 0 {

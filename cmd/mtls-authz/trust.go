@@ -165,3 +165,17 @@ func issuesInstances(ca *x509.Certificate, issuers []*x509.Certificate) bool {
 		return bytes.Equal(ca.Raw, issuer.Raw) || issuer.CheckSignatureFrom(ca) == nil
 	})
 }
+
+// extraRoots are the system's roots and CA_FILES, for servers that are not
+// routers.
+func (g *server) extraRoots() (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("system roots: %w", err)
+	}
+	cas, err := identity.ReadCAs(g.ExtraCAs...)
+	for _, ca := range cas {
+		pool.AddCert(ca)
+	}
+	return pool, prefixed("CA_FILES", err)
+}

@@ -80,7 +80,7 @@ func (t *SelfTest) mac(parts ...string) string {
 	mac := hmac.New(sha256.New, t.Key)
 	for _, part := range parts {
 		_ = binary.Write(mac, binary.BigEndian, uint32(len(part)))
-		io.WriteString(mac, part)
+		mac.Write([]byte(part))
 	}
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

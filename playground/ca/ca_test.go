@@ -118,16 +118,26 @@ func TestOptions(t *testing.T) {
 		options []ca.Option
 		check   func(t *testing.T, leaf *x509.Certificate)
 	}{
-		"validity window": {[]ca.Option{ca.With(func(c *x509.Certificate) { c.NotAfter = past })},
-			func(t *testing.T, leaf *x509.Certificate) { assert.Equal(t, past, leaf.NotAfter) }},
-		"no extended key usage": {[]ca.Option{ca.With(func(c *x509.Certificate) { c.ExtKeyUsage = nil })},
-			func(t *testing.T, leaf *x509.Certificate) { assert.Empty(t, leaf.ExtKeyUsage) }},
-		"a leaf that is a CA": {[]ca.Option{ca.With(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })},
-			func(t *testing.T, leaf *x509.Certificate) { assert.True(t, leaf.IsCA) }},
-		"two apps": {[]ca.Option{ca.OUs(twoApps...)},
-			func(t *testing.T, leaf *x509.Certificate) { assert.Equal(t, twoApps, leaf.Subject.OrganizationalUnit) }},
-		"no OU": {[]ca.Option{ca.OUs()},
-			func(t *testing.T, leaf *x509.Certificate) { assert.Empty(t, leaf.Subject.OrganizationalUnit) }},
+		"validity window": {
+			[]ca.Option{ca.With(func(c *x509.Certificate) { c.NotAfter = past })},
+			func(t *testing.T, leaf *x509.Certificate) { assert.Equal(t, past, leaf.NotAfter) },
+		},
+		"no extended key usage": {
+			[]ca.Option{ca.With(func(c *x509.Certificate) { c.ExtKeyUsage = nil })},
+			func(t *testing.T, leaf *x509.Certificate) { assert.Empty(t, leaf.ExtKeyUsage) },
+		},
+		"a leaf that is a CA": {
+			[]ca.Option{ca.With(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })},
+			func(t *testing.T, leaf *x509.Certificate) { assert.True(t, leaf.IsCA) },
+		},
+		"two apps": {
+			[]ca.Option{ca.OUs(twoApps...)},
+			func(t *testing.T, leaf *x509.Certificate) { assert.Equal(t, twoApps, leaf.Subject.OrganizationalUnit) },
+		},
+		"no OU": {
+			[]ca.Option{ca.OUs()},
+			func(t *testing.T, leaf *x509.Certificate) { assert.Empty(t, leaf.Subject.OrganizationalUnit) },
+		},
 		"edits run in order after OUs": {[]ca.Option{
 			ca.With(func(c *x509.Certificate) { c.Subject.OrganizationalUnit = append(c.Subject.OrganizationalUnit, "b") }),
 			ca.OUs("a"),
@@ -135,12 +145,16 @@ func TestOptions(t *testing.T) {
 		}, func(t *testing.T, leaf *x509.Certificate) {
 			assert.Equal(t, []string{"a", "b", "c"}, leaf.Subject.OrganizationalUnit)
 		}},
-		"ECDSA P-256 without an option": {nil,
-			func(t *testing.T, leaf *x509.Certificate) { assert.IsType(t, &ecdsa.PublicKey{}, leaf.PublicKey) }},
-		"RSA": {[]ca.Option{ca.RSA(2048)},
+		"ECDSA P-256 without an option": {
+			nil,
+			func(t *testing.T, leaf *x509.Certificate) { assert.IsType(t, &ecdsa.PublicKey{}, leaf.PublicKey) },
+		},
+		"RSA": {
+			[]ca.Option{ca.RSA(2048)},
 			func(t *testing.T, leaf *x509.Certificate) {
 				assert.Equal(t, 2048, leaf.PublicKey.(*rsa.PublicKey).N.BitLen())
-			}},
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) { test.check(t, instance(t, test.options...).Leaf()) })
 	}

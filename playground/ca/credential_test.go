@@ -99,9 +99,12 @@ func TestWriteFilesReplacesTheKeyFirst(t *testing.T) {
 	assert.Len(t, entries, 2, "no temporary file stays")
 }
 
-func TestWriteFilesNamesTheMissingDirectory(t *testing.T) {
-	_, _, err := instance(t).WriteFiles(filepath.Join(t.TempDir(), "absent"))
-	assert.ErrorContains(t, err, "absent")
+func TestWriteFilesMakesTheDirectoryOrNamesIt(t *testing.T) {
+	dir := t.TempDir()
+	certPath, _, err := instance(t).WriteFiles(filepath.Join(dir, "absent"))
+	require.NoError(t, err)
+	_, _, err = instance(t).WriteFiles(filepath.Join(certPath, "below-a-file"))
+	assert.ErrorContains(t, err, certPath)
 }
 
 func TestServerAndClientMeetOverTLS(t *testing.T) {

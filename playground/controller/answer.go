@@ -100,8 +100,9 @@ func (a *Answer) wellFormed() bool {
 	case fetch:
 		return a.absentOr("parameters", isObject) && a.absentOr("route_service_url", isString) &&
 			a.absentOr("service_id", isString) && a.absentOr("plan_id", isString) && a.absentOr("dashboard_url", isString)
+	default: // catalog, unbind and deprovision: any object will do
+		return true
 	}
-	return true
 }
 
 // usable tells whether Cloud Controller takes what a well-formed bind answer

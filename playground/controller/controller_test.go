@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ func TestHeaders(t *testing.T) {
 			assert.Equal(t, "api.playground.identity/", header.Get("X-Api-Info-Location"))
 			assert.Equal(t, "cloudfoundry "+base64.StdEncoding.EncodeToString([]byte(`{"user_id":"user-guid"}`)),
 				header.Get("X-Broker-API-Originating-Identity"))
-			assert.Regexp(t, regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`), header.Get("X-Broker-API-Request-Identity"))
+			assert.Regexp(t, `^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`, header.Get("X-Broker-API-Request-Identity"))
 			assert.NotEmpty(t, header.Get("X-Vcap-Request-Id"))
 			assert.Equal(t, test.contentType, header["Content-Type"])
 		})

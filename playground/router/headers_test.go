@@ -94,13 +94,17 @@ func TestHeadersOfTheDestination(t *testing.T) {
 	require.NoError(t, w.router.RegisterApp(host, app.URL, router.App{GUID: "guid", Instance: "instance", Index: 7}))
 	w.get(w.client(), "https://"+host+"/", "X-Request-Start", "1")
 	got = <-requests
-	assert.Equal(t, []string{"guid", "instance", "7", "1"}, []string{got.Header.Get("X-Cf-Applicationid"),
-		got.Header.Get("X-Cf-Instanceid"), got.Header.Get("X-Cf-Instanceindex"), got.Header.Get("X-Request-Start")})
+	assert.Equal(t, []string{"guid", "instance", "7", "1"}, []string{
+		got.Header.Get("X-Cf-Applicationid"),
+		got.Header.Get("X-Cf-Instanceid"), got.Header.Get("X-Cf-Instanceindex"), got.Header.Get("X-Request-Start"),
+	})
 }
 
 func TestConnectionListedHeadersAreHopByHop(t *testing.T) {
-	for _, name := range []string{"X-CF-Proxy-Signature", "X-CF-Proxy-Metadata", "X-CF-Forwarded-Url", "X-Forwarded-Client-Cert",
-		"X-Forwarded-Proto", "X-Own"} {
+	for _, name := range []string{
+		"X-CF-Proxy-Signature", "X-CF-Proxy-Metadata", "X-CF-Forwarded-Url", "X-Forwarded-Client-Cert",
+		"X-Forwarded-Proto", "X-Own",
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, mode(router.AlwaysForward))
 			requests, handler := record()

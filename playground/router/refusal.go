@@ -31,24 +31,32 @@ func (f *refusal) write(w http.ResponseWriter) {
 		header.Set("Cache-Control", f.cacheControl)
 	}
 	w.WriteHeader(f.status)
-	_, _ = io.WriteString(w, f.body+"\n") // the client may be gone
+	_, _ = io.WriteString(w, f.body+"\n") //nolint:gosec // plain text; and the client may be gone
 }
 
 var (
-	emptyHost = &refusal{http.StatusBadRequest, "empty_host", "public,max-age=2",
-		"400 Bad Request: Request had empty Host header"}
-	invalidAppInstance = &refusal{http.StatusBadRequest, "invalid_cf_app_instance_header", "no-cache, no-store",
-		"400 Bad Request: Invalid X-CF-App-Instance Header"}
+	emptyHost = &refusal{
+		http.StatusBadRequest, "empty_host", "public,max-age=2",
+		"400 Bad Request: Request had empty Host header",
+	}
+	invalidAppInstance = &refusal{
+		http.StatusBadRequest, "invalid_cf_app_instance_header", "no-cache, no-store",
+		"400 Bad Request: Invalid X-CF-App-Instance Header",
+	}
 )
 
 func unknownRoute(host string) *refusal {
-	return &refusal{http.StatusNotFound, "unknown_route", "no-cache, no-store",
-		fmt.Sprintf("404 Not Found: Requested route ('%s') does not exist.", host)}
+	return &refusal{
+		http.StatusNotFound, "unknown_route", "no-cache, no-store",
+		fmt.Sprintf("404 Not Found: Requested route ('%s') does not exist.", host),
+	}
 }
 
 func unknownInstance(host, app, index string) *refusal {
-	return &refusal{http.StatusBadRequest, "unknown_route", "no-cache, no-store",
-		fmt.Sprintf("400 Bad Request: Requested instance ('%s') with guid ('%s') does not exist for route ('%s')", index, app, host)}
+	return &refusal{
+		http.StatusBadRequest, "unknown_route", "no-cache, no-store",
+		fmt.Sprintf("400 Bad Request: Requested instance ('%s') with guid ('%s') does not exist for route ('%s')", index, app, host),
+	}
 }
 
 // badSignature answers leg 3. Unlike its other answers gorouter sends no
@@ -69,8 +77,10 @@ func strictRefusal(err error) *refusal {
 		expired.routerError = "expired_route_service_signature"
 		return expired
 	}
-	return &refusal{status: http.StatusBadRequest, routerError: "invalid_route_service_signature",
-		body: "400 Bad Request: invalid route service signature detected"}
+	return &refusal{
+		status: http.StatusBadRequest, routerError: "invalid_route_service_signature",
+		body: "400 Bad Request: invalid route service signature detected",
+	}
 }
 
 // failed answers when no destination took the request. The last error goes

@@ -192,7 +192,8 @@ func TestAppInstanceHeaderSelectsTheInstance(t *testing.T) {
 		require.Equal(t, http.StatusOK, w.get(w.client(), "https://"+host+"/", "X-CF-App-Instance", guid+":1").StatusCode)
 		got := <-requests
 		assert.Equal(t, []string{guid, "i1", "1"}, []string{
-			got.Header.Get("X-Cf-Applicationid"), got.Header.Get("X-Cf-Instanceid"), got.Header.Get("X-Cf-Instanceindex")})
+			got.Header.Get("X-Cf-Applicationid"), got.Header.Get("X-Cf-Instanceid"), got.Header.Get("X-Cf-Instanceindex"),
+		})
 		assert.NotContains(t, got.Header, "X-Cf-App-Instance")
 	}
 	for name, test := range map[string]struct{ host, value, routerError string }{

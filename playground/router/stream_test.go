@@ -275,7 +275,8 @@ func TestCloseCutsUpgradedConnections(t *testing.T) {
 func TestOnlyHTTP1IsSpoken(t *testing.T) {
 	w := newWorld(t)
 	conn, err := tls.Dial("tcp", w.router.Addr(), &tls.Config{
-		RootCAs: pool(w.root), ServerName: host, NextProtos: []string{"h2", "http/1.1"}})
+		RootCAs: pool(w.root), ServerName: host, NextProtos: []string{"h2", "http/1.1"},
+	})
 	require.NoError(t, err)
 	defer conn.Close()
 	assert.Equal(t, "http/1.1", conn.ConnectionState().NegotiatedProtocol)

@@ -28,6 +28,7 @@ func (r *Router) setClientCert(req *http.Request, host string, v visit) {
 			if len(presented) == 0 {
 				req.Header.Del(xfccHeader)
 			}
+		case AlwaysForward: // as it came
 		}
 	}
 	if v.returned && r.config.ForwardedClientCert == Forward {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
 )
 
 // complete fills what depends on other settings, and finds contradictions.
@@ -34,6 +35,7 @@ func (s *Settings) complete(env *environment) []error {
 	}
 	if s.StoreURL == "" {
 		s.StoreURL = "sqlite://" + filepath.Join(s.DataDir, "mtls-authz.db")
+		s.settle("STORE_URL", s.StoreURL)
 	}
 	s.OwnHosts, s.IgnoredDatabaseURL = env.ownHosts(s.GatewayHost()), env.vars["DATABASE_URL"] != ""
 	if env.app != nil {
@@ -44,12 +46,14 @@ func (s *Settings) complete(env *environment) []error {
 	}
 	if s.MaxInFlightPerRoute == 0 {
 		s.MaxInFlightPerRoute = max(1, s.MaxInFlight/2)
+		s.settle("MAX_IN_FLIGHT_PER_ROUTE", strconv.Itoa(s.MaxInFlightPerRoute))
 	}
 	if s.MaxInFlightPerRoute > s.MaxInFlight {
 		refuse("MAX_IN_FLIGHT_PER_ROUTE: %d is more than MAX_IN_FLIGHT, which is %d", s.MaxInFlightPerRoute, s.MaxInFlight)
 	}
 	if s.GatewayURL != "" && s.RouterAddress.For("") == "" {
 		s.RouterAddress = s.RouterAddress.WithDefault(s.GatewayHost() + ":443")
+		s.settle("ROUTER_ADDRESS", s.GatewayHost()+":443")
 	}
 	return problems
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 
@@ -35,6 +36,7 @@ func readEnvironment(environ []string) (*environment, error) {
 
 // withDefaults gives go-cfenv what it insists on and nothing here needs.
 func withDefaults(vars map[string]string) map[string]string {
+	vars = maps.Clone(vars)
 	if vars["VCAP_SERVICES"] == "" {
 		vars["VCAP_SERVICES"] = "{}"
 	}

@@ -70,7 +70,7 @@ type definition struct {
 }
 
 var definitions = []definition{
-	{name: "PORT", fallback: "8080", set: number(1, 65535, func(s *Settings) *int { return &s.Port })},
+	{name: "PORT", fallback: "8080", set: number(65535, func(s *Settings) *int { return &s.Port })},
 	{name: "GATEWAY_URL", set: (*Settings).setGatewayURL},
 	{name: "BROKER_USERNAME", set: text(func(s *Settings) *string { return &s.BrokerUsername })},
 	{name: "BROKER_PASSWORD", secret: true, set: password(func(s *Settings) *string { return &s.BrokerPassword })},
@@ -83,7 +83,7 @@ var definitions = []definition{
 	{name: "ALLOW_EPHEMERAL_STATE", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowEphemeral })},
 	{name: "REDIS_URL", secret: true, set: (*Settings).setRedisURL},
 	{name: "CF_INSTANCE_CERT", set: file(func(s *Settings) *identity.File { return &s.InstanceCert })},
-	{name: "CF_INSTANCE_KEY", secret: true, set: file(func(s *Settings) *identity.File { return &s.InstanceKey })},
+	{name: "CF_INSTANCE_KEY", set: file(func(s *Settings) *identity.File { return &s.InstanceKey })},
 	{name: "CALLER_CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.CallerCAs })},
 	{name: "FOUNDATION_NAME", fallback: "local", set: text(func(s *Settings) *string { return &s.FoundationName })},
 	{name: "XFCC_FORMAT", fallback: "raw", set: (*Settings).setXFCCFormat},
@@ -97,12 +97,12 @@ var definitions = []definition{
 	{name: "POLICY_BUNDLE", set: (*Settings).setPolicyBundle},
 	{name: "POLICY_TIMEOUT", fallback: "50ms", set: duration(func(s *Settings) *time.Duration { return &s.PolicyTimeout })},
 	{name: "POLICY_TIME_ZONE", fallback: "UTC", set: (*Settings).setPolicyZone},
-	{name: "CACHE_ENTRIES", fallback: "100000", set: number(1, 100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
+	{name: "CACHE_ENTRIES", fallback: "100000", set: number(100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
 	{name: "CACHE_TTL", fallback: "60s", set: duration(func(s *Settings) *time.Duration { return &s.CacheTTL })},
 	{name: "CACHE_DENY_TTL", fallback: "5s", set: duration(func(s *Settings) *time.Duration { return &s.CacheDenyTTL })},
 	{name: "CACHE_MAC_KEY", secret: true, set: password(func(s *Settings) *string { return &s.CacheMACKey })},
-	{name: "MAX_IN_FLIGHT", fallback: "4096", set: number(1, 1_000_000, func(s *Settings) *int { return &s.MaxInFlight })},
-	{name: "MAX_IN_FLIGHT_PER_ROUTE", set: number(1, 1_000_000, func(s *Settings) *int { return &s.MaxInFlightPerRoute })},
+	{name: "MAX_IN_FLIGHT", fallback: "4096", set: number(1_000_000, func(s *Settings) *int { return &s.MaxInFlight })},
+	{name: "MAX_IN_FLIGHT_PER_ROUTE", set: number(1_000_000, func(s *Settings) *int { return &s.MaxInFlightPerRoute })},
 	{name: "UPSTREAM_HEADER_TIMEOUT", fallback: "55s", set: duration(func(s *Settings) *time.Duration { return &s.UpstreamHeaderTimeout })},
 	{name: "MAX_STREAM", fallback: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxStream })},
 	{name: "DRAIN_TIMEOUT", fallback: "8s", set: duration(func(s *Settings) *time.Duration { return &s.DrainTimeout })},
@@ -140,6 +140,15 @@ func Load(environ []string) (*Settings, error) {
 		return nil, fmt.Errorf("%d settings are wrong:\n%w", len(problems), indented(problems))
 	}
 	return s, nil
+}
+
+// settle shows a default that depends on other settings.
+func (s *Settings) settle(name, value string) {
+	for i := range s.values {
+		if s.values[i].name == name && s.values[i].value == "" {
+			s.values[i].value, s.values[i].source = value, "default"
+		}
+	}
 }
 
 func indented(problems []error) error {

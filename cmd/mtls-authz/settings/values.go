@@ -30,11 +30,11 @@ func password(field func(*Settings) *string) func(*Settings, string) error {
 	}
 }
 
-func number(least, most int, field func(*Settings) *int) func(*Settings, string) error {
+func number(most int, field func(*Settings) *int) func(*Settings, string) error {
 	return func(s *Settings, v string) error {
 		n, err := strconv.Atoi(v)
-		if err != nil || n < least || n > most {
-			return fmt.Errorf("%q: expected a number between %d and %d", v, least, most)
+		if err != nil || n < 1 || n > most {
+			return fmt.Errorf("%q: expected a number between 1 and %d", v, most)
 		}
 		*field(s) = n
 		return nil

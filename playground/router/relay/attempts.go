@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -57,7 +58,7 @@ func retriable(req *http.Request, err error, p *progress) bool {
 	if req.Context().Err() != nil {
 		return false
 	}
-	return !p.connected.Load() || !p.sent.Load() || err == io.EOF && idempotent(req)
+	return !p.connected.Load() || !p.sent.Load() || errors.Is(err, io.EOF) && idempotent(req)
 }
 
 // idempotent follows net/http's own idea of what may be sent twice.

@@ -1,0 +1,61 @@
+# Everything that can be done here; "make help" lists it.
+SHELL := /bin/bash
+BIN := $(CURDIR)/.bin
+GOLANGCI_LINT_VERSION := v2.15.0
+LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+FUZZ_TIME ?= 20s
+BENCH_TIME ?= 1s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+.PHONY: help setup run test test-heavy acceptance bench lint fuzz build
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(LINT) ## install what the tests need: redis-server (Debian) and golangci-lint (into .bin)
+	@command -v redis-server >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server; }
+
+$(LINT):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(BIN)/golangci-lint $@
+
+run: ## the playground: a Cloud Foundry on this machine with the gateway in its middle
+	@mkdir -p $(BIN)
+	@echo "Building mtls-authz ..."
+	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
+	@exec $(BIN)/mtls-authz playground
+
+test: setup lint ## lint, unit tests with -race, policy tests, acceptance
+	go test -race $$(go list ./... | grep -v /acceptance)
+	$(MAKE) acceptance
+
+acceptance: ## the built binary from outside; GOROUTER_BIN=path runs it against a real gorouter
+	go test -count=1 -timeout 8m ./acceptance
+
+test-heavy: setup ## what takes too long for every change: fuzzing, 1 GiB streams, repetition
+	MTLS_AUTHZ_HEAVY=1 go test -count=1 -timeout 30m ./acceptance
+	go test -race -count=5 $$(go list ./... | grep -v /acceptance)
+	$(MAKE) fuzz FUZZ_TIME=60s
+
+bench: ## speed and allocations; the throughput is a ratio to a bare proxy in the same run
+	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) ./identity ./grants ./rego ./cache ./store ./gateway | tee $(BIN)/bench.txt | grep -E '^(Benchmark|pkg|cpu)'
+	@awk '/BenchmarkThroughput\/bare/{for(i=1;i<=NF;i++)if($$i=="requests/s")b=$$(i-1)} /BenchmarkThroughput\/gateway/{for(i=1;i<=NF;i++)if($$i=="requests/s")g=$$(i-1)} END{if(b>0)printf "throughput of the gateway / bare ReverseProxy: %.2f\n", g/b}' $(BIN)/bench.txt
+
+lint: $(LINT) ## golangci-lint with .golangci.yml
+	$(LINT) run
+
+fuzz: ## every fuzz target for FUZZ_TIME (20s)
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ_TIME) $$package; \
+		done; \
+	done
+
+build: ## the release binary for Cloud Foundry: dist/mtls-authz (linux, amd64, static)
+	@mkdir -p dist
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/mtls-authz ./cmd/mtls-authz
+	@cp manifest.yml dist/
+	@ls -l dist/mtls-authz

@@ -1,0 +1,176 @@
+package settings_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/playground"
+	"github.com/mtls-authz/mtls-authz/playground/ca"
+)
+
+const password = "a-password-of-enough-length"
+
+// minimal is the least that serve starts with off Cloud Foundry.
+func minimal(t *testing.T, more map[string]string) []string {
+	root, err := ca.NewRoot("identity")
+	require.NoError(t, err)
+	vars := map[string]string{
+		"GATEWAY_URL": "https://authz.apps.identity", "BROKER_USERNAME": "cc", "BROKER_PASSWORD": password, "CALLER_CA_FILES": string(root.PEM()),
+	}
+	maps.Copy(vars, more)
+	return environ(vars)
+}
+
+func environ(vars map[string]string) []string {
+	var list []string
+	for name, value := range vars {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+// onCF is what Cloud Foundry gives to the gateway's app.
+func onCF(t *testing.T, services any, more map[string]string) []string {
+	root, err := ca.NewRoot("identity")
+	require.NoError(t, err)
+	own, err := root.Instance(playground.Authz.Identity())
+	require.NoError(t, err)
+	cert, key, err := own.WriteFiles(t.TempDir())
+	require.NoError(t, err)
+	raw, err := json.Marshal(services)
+	require.NoError(t, err)
+	vars := map[string]string{
+		"VCAP_APPLICATION":  fmt.Sprintf(`{"application_id":%q,"application_uris":["authz.apps.identity","authz.apps.internal"]}`, playground.Authz.Identity().App),
+		"VCAP_SERVICES":     string(raw),
+		"CF_INSTANCE_INDEX": "0", "CF_INSTANCE_CERT": cert, "CF_INSTANCE_KEY": key,
+		"BROKER_USERNAME": "cc", "BROKER_PASSWORD": password, "ALLOW_EPHEMERAL_STATE": "true",
+	}
+	maps.Copy(vars, more)
+	return environ(vars)
+}
+
+func TestDefaults(t *testing.T) {
+	s, err := settings.Load(minimal(t, nil))
+	require.NoError(t, err)
+	assert.Equal(t, 8080, s.Port)
+	assert.Equal(t, "sqlite://data/mtls-authz.db", s.StoreURL)
+	assert.Equal(t, "authz.apps.identity:443", s.RouterAddress.For("backend.apps.identity"))
+	assert.Equal(t, identity.Raw, s.XFCCFormat.For("x"))
+	assert.Equal(t, []any{4096, 2048, 55 * time.Second, time.Hour, 8 * time.Second}, []any{s.MaxInFlight, s.MaxInFlightPerRoute, s.UpstreamHeaderTimeout, s.MaxStream, s.DrainTimeout})
+	assert.Equal(t, []any{100_000, time.Minute, 5 * time.Second, 50 * time.Millisecond}, []any{s.CacheEntries, s.CacheTTL, s.CacheDenyTTL, s.PolicyTimeout})
+	assert.Equal(t, []any{true, false, false, "local"}, []any{s.ReportAllowed, s.AllowWildcards, s.AssumeRouterTrust, s.FoundationName})
+	assert.Equal(t, []string{"authz.apps.identity"}, s.OwnHosts)
+}
+
+func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
+	bad := map[string]string{
+		"PORT": "70000", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",
+		"CALLER_CA_FILES": "/nowhere/ca.pem", "XFCC_FORMAT": "xml", "ROUTER_ADDRESS": "router", "ROUTER_CA_FILES": "-----BEGIN CERTIFICATE-----\n", "ROUTER_TRUST": "yes",
+		"REPORT_MODE": "off", "ALLOW_WILDCARD_ROUTES": "1", "POLICY_BUNDLE": "/nowhere/bundle", "POLICY_TIMEOUT": "50", "POLICY_TIME_ZONE": "Mars/Base", "CACHE_ENTRIES": "-1",
+		"CACHE_TTL": "0s", "CACHE_MAC_KEY": "short-mac", "MAX_IN_FLIGHT": "many", "LOG_LEVEL": "loud", "READ_USERNAME": "reader", "CF_INSTANCE_CERT": "/nowhere/instance.crt",
+	}
+	_, err := settings.Load(environ(bad))
+	require.Error(t, err)
+	text := err.Error()
+	for name := range bad {
+		assert.Contains(t, text, "\n  "+name, name)
+	}
+	for _, name := range []string{"BROKER_USERNAME", "READ_USERNAME and READ_PASSWORD", "CF_INSTANCE_CERT and CF_INSTANCE_KEY"} {
+		assert.Contains(t, text, name)
+	}
+	for _, secret := range []string{"store-secret", "redis-secret", "short-mac"} {
+		assert.NotContains(t, text, secret)
+	}
+}
+
+func TestContradictionsAreRefused(t *testing.T) {
+	for want, more := range map[string]map[string]string{
+		"BROKER_PASSWORD_PREVIOUS": {"BROKER_PASSWORD_PREVIOUS": password},
+		"READ_USERNAME":            {"READ_PASSWORD": "x"},
+		"MAX_IN_FLIGHT_PER_ROUTE":  {"MAX_IN_FLIGHT": "10", "MAX_IN_FLIGHT_PER_ROUTE": "11"},
+	} {
+		_, err := settings.Load(minimal(t, more))
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestGatewayURLs(t *testing.T) {
+	for value, good := range map[string]bool{
+		"https://authz.apps.identity": true, "https://authz.apps.identity:8443": true,
+		"https://authz/": false, "https://authz/path": false, "http://authz": false, "authz": false, "https://": false, "https://u@authz": false, "https://authz?q": false, "https://authz#f": false,
+	} {
+		_, err := settings.Load(minimal(t, map[string]string{"GATEWAY_URL": value}))
+		assert.Equal(t, good, err == nil, "%s: %v", value, err)
+	}
+}
+
+func TestOnCloudFoundryTheURLAndTheIssuerAreFound(t *testing.T) {
+	s, err := settings.Load(onCF(t, map[string]any{}, map[string]string{"DATABASE_URL": "postgres://made-up"}))
+	require.NoError(t, err)
+	assert.Equal(t, "https://authz.apps.identity", s.GatewayURL)
+	assert.Equal(t, playground.Authz.Identity().App, s.OwnApp.String())
+	assert.Equal(t, []string{"authz.apps.identity", "authz.apps.identity", "authz.apps.internal"}, s.OwnHosts)
+	assert.True(t, s.IgnoredDatabaseURL)
+	assert.NotContains(t, s.StoreURL, "made-up")
+}
+
+func TestEphemeralStateMustBeWanted(t *testing.T) {
+	_, err := settings.Load(onCF(t, map[string]any{}, map[string]string{"ALLOW_EPHEMERAL_STATE": "false"}))
+	assert.ErrorContains(t, err, "ALLOW_EPHEMERAL_STATE")
+	_, err = settings.Load(onCF(t, map[string]any{}, map[string]string{"CF_INSTANCE_INDEX": "1"}))
+	assert.ErrorContains(t, err, "one instance")
+}
+
+func TestBoundServicesSupplySettingsAndEnvironmentWins(t *testing.T) {
+	services := map[string]any{
+		"user-provided": []any{map[string]any{
+			"name": "authz-config", "label": "user-provided", "tags": []string{"mtls-authz-config"},
+			"credentials": map[string]any{"FOUNDATION_NAME": "from-service", "cache_ttl": "30s", "MAX_IN_FLIGHT": 64, "LOG_LEVEL": "warn"},
+		}},
+		"p.redis": []any{map[string]any{
+			"name": "my-redis", "label": "p.redis", "tags": []string{"redis", "cache"},
+			"credentials": map[string]any{"host": "10.0.0.9", "port": 6379, "tls_port": 6380, "password": "redis-secret"},
+		}},
+	}
+	s, err := settings.Load(onCF(t, services, map[string]string{"LOG_LEVEL": "debug"}))
+	require.NoError(t, err)
+	assert.Equal(t, []any{"from-service", 30 * time.Second, 64, "DEBUG"}, []any{s.FoundationName, s.CacheTTL, s.MaxInFlight, s.LogLevel.String()})
+	assert.Equal(t, "rediss://:redis-secret@10.0.0.9:6380", s.RedisURL)
+
+	var out bytes.Buffer
+	require.NoError(t, s.Print(&out))
+	for _, want := range []string{`FOUNDATION_NAME\s+from-service\s+bound service "authz-config"`, `LOG_LEVEL\s+debug\s+environment`, `PORT\s+8080\s+default`, `BROKER_PASSWORD\s+\(hidden\)\s+environment`, `REDIS_URL\s+rediss://:xxxxx@10.0.0.9:6380\s+bound service "my-redis"`} {
+		assert.Regexp(t, want, out.String())
+	}
+	assert.NotContains(t, out.String(), "redis-secret")
+	assert.NotContains(t, out.String(), password)
+}
+
+func TestPEMMayStandInTheValue(t *testing.T) {
+	root, err := ca.NewRoot("router")
+	require.NoError(t, err)
+	s, err := settings.Load(minimal(t, map[string]string{"ROUTER_CA_FILES": string(root.PEM())}))
+	require.NoError(t, err)
+	require.Len(t, s.RouterCAs, 1)
+	var out bytes.Buffer
+	require.NoError(t, s.Print(&out))
+	assert.False(t, strings.Contains(out.String(), "BEGIN"))
+}
+
+func TestDataDirNamesTheDatabase(t *testing.T) {
+	dir := t.TempDir()
+	s, err := settings.Load(minimal(t, map[string]string{"DATA_DIR": dir}))
+	require.NoError(t, err)
+	assert.Equal(t, "sqlite://"+filepath.Join(dir, "mtls-authz.db"), s.StoreURL)
+}
