@@ -1,10 +1,12 @@
 package grants
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -55,9 +57,12 @@ const (
 // ParseGrant reads one entry of allow: a source, or an object with a source
 // and conditions.
 func ParseGrant(raw []byte) (Grant, error) {
-	var text *string
-	if json.Unmarshal(raw, &text) == nil && text != nil {
-		source, err := ParseSource(*text)
+	if text := bytes.TrimSpace(raw); len(text) > 0 && text[0] == '"' {
+		var name string
+		if err := json.Unmarshal(text, &name); err != nil {
+			return Grant{}, explainJSON(err, "entry")
+		}
+		source, err := ParseSource(name)
 		return Grant{Source: source}, err
 	}
 	doc, err := decodeEntry(raw)
@@ -101,13 +106,15 @@ func (d entryDocument) terms() (*Terms, error) {
 	return &terms, nil
 }
 
+// rfc3339 is what time.Parse does not hold its layout to.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$`)
+
 // parseExpires never returns the zero time, which would mean "never", nor a
 // year that RFC 3339 cannot write.
 func parseExpires(s string) (time.Time, error) {
-	var expires time.Time
-	err := expires.UnmarshalText([]byte(s)) // stricter than time.Parse
+	expires, err := time.Parse(time.RFC3339, s)
 	expires = expires.UTC()
-	if year := expires.Year(); err != nil || year < 1970 || year > 9999 {
+	if year := expires.Year(); err != nil || !rfc3339.MatchString(s) || year < 1970 || year > 9999 {
 		return time.Time{}, fmt.Errorf("expires %q: expected a time like 2026-12-31T00:00:00Z (RFC 3339)", clip(s))
 	}
 	return expires, nil
@@ -255,9 +262,6 @@ func (g Grant) identity() string {
 	return string(key)
 }
 
-// entryMembers are the names that an entry may have.
-var entryMembers = []string{"source", "methods", "paths", "routes", "expires", "reason"}
-
 // decodeEntry decodes an entry's object. Names are exact, unlike in
 // encoding/json, and a null is refused: it would read like a condition and
 // mean none.
@@ -269,16 +273,20 @@ func decodeEntry(raw []byte) (doc entryDocument, err error) {
 	if members == nil {
 		return doc, errors.New("entry: expected a source or an object, found null")
 	}
+	into := map[string]any{
+		"source": &doc.Source, "methods": &doc.Methods, "paths": &doc.Paths,
+		"routes": &doc.Routes, "expires": &doc.Expires, "reason": &doc.Reason,
+	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if !slices.Contains(entryMembers, name) {
-			return doc, fmt.Errorf("unknown field %q in entry; known are %s", clip(name), strings.Join(entryMembers, ", "))
+		if into[name] == nil {
+			return doc, fmt.Errorf("unknown field %q in entry; known are source, methods, paths, routes, expires, reason", clip(name))
 		}
 		if string(members[name]) == "null" {
 			return doc, fmt.Errorf("entry %q is null; leave it out if it is not a condition", name)
 		}
-	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return doc, explainJSON(err, "entry")
+		if err := json.Unmarshal(members[name], into[name]); err != nil {
+			return doc, explainJSON(err, fmt.Sprintf("entry %q", name))
+		}
 	}
 	return doc, nil
 }

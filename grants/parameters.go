@@ -45,6 +45,7 @@ type document struct {
 const (
 	maxGrants       = 10_000
 	maxReportRoutes = 1000
+	maxDocument     = 1 << 20 // bytes, as a broker request
 	maxMetadata     = 64
 	maxAnnotation   = 5000
 )
@@ -92,11 +93,14 @@ func parseNew(raw []byte, bindingHint string) (Parameters, error) {
 
 // ParseStored reads the canonical form that [Parameters.JSON] wrote.
 func ParseStored(raw []byte) (Parameters, error) {
-	object, err := readObject(raw)
-	if err != nil {
+	var members map[string]json.RawMessage
+	if err := decodeObject(raw, &members); err != nil || len(members) == 0 {
 		return Parameters{}, err
 	}
-	return parseObject(object)
+	if err := refuseUnknown(members); err != nil {
+		return Parameters{}, err
+	}
+	return parseDocument(raw)
 }
 
 func parseObject(object map[string]any) (Parameters, error) {
@@ -107,6 +111,12 @@ func parseObject(object map[string]any) (Parameters, error) {
 	if err != nil {
 		return Parameters{}, refuse("%v", err)
 	}
+	return parseDocument(raw)
+}
+
+// parseDocument reads an object of which the names are known to be exact:
+// encoding/json alone would take "Allow" for "allow".
+func parseDocument(raw []byte) (Parameters, error) {
 	var doc document
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return Parameters{}, refuse("%w", explainJSON(err, "parameter"))
@@ -199,30 +209,33 @@ func parseAllow(name string, entries []json.RawMessage) ([]Grant, error) {
 }
 
 func checkList(name string, list []Grant) error {
-	type use struct{ plain, narrowed bool }
-	seen := make(map[string]bool, len(list))
-	uses := make(map[Source]use, len(list))
-	plain := 0
+	firsts := make(map[Source]Grant, len(list))
+	seen := map[string]bool{} // of the sources that are there more than once
+	plain, anyone := 0, -1
 	for i, grant := range list {
+		if !grant.IsConditional() {
+			plain++
+			if grant.Source.Kind == Any {
+				anyone = i
+			}
+		}
+		first, again := firsts[grant.Source]
+		if !again {
+			firsts[grant.Source] = grant
+			continue
+		}
+		seen[first.identity()] = true
 		key := grant.identity()
 		if seen[key] {
 			return fmt.Errorf("%s[%d]: %s is there twice", name, i, clip(key))
 		}
 		seen[key] = true
-		u := uses[grant.Source]
-		if grant.IsConditional() {
-			u.narrowed = true
-		} else {
-			u.plain = true
-			plain++
-		}
-		if u.plain && u.narrowed {
+		if grant.IsConditional() != first.IsConditional() {
 			return fmt.Errorf("%s[%d]: source %q is there both with and without conditions; the conditions would not matter", name, i, grant.Source)
 		}
-		uses[grant.Source] = u
 	}
-	if uses[Source{Kind: Any}].plain && plain > 1 {
-		return fmt.Errorf("%s: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name)
+	if anyone >= 0 && plain > 1 {
+		return fmt.Errorf("%s[%d]: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name, anyone)
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ func (p Parameters) Update(raw []byte, now time.Time) (Parameters, error) {
 	if err != nil {
 		return Parameters{}, err
 	}
-	current, err := readObject(p.JSON())
+	before := p.JSON()
+	current, err := readObject(before)
 	if err != nil {
 		return Parameters{}, err
 	}
@@ -49,11 +50,20 @@ func (p Parameters) Update(raw []byte, now time.Time) (Parameters, error) {
 			return Parameters{}, err
 		}
 	}
-	return next.amend(remove, add, now)
+	if next, err = next.amend(remove, add, now); err != nil {
+		return Parameters{}, err
+	}
+	// Many small updates must not pile up what one request could not bring.
+	// What makes it smaller is always taken.
+	if size := len(next.JSON()); size > maxDocument && size > len(before) {
+		return Parameters{}, refuse("the parameters would have %d bytes, at most %d are allowed", size, maxDocument)
+	}
+	return next, nil
 }
 
-// amend removes and then adds grants. Both are idempotent: what is not there
-// is not removed, what is there is not added again.
+// amend removes and then adds grants, in a list that is the receiver's alone.
+// Both are idempotent: what is not there is not removed, what is there is not
+// added again.
 func (p Parameters) amend(remove, add []json.RawMessage, now time.Time) (Parameters, error) {
 	if remove == nil && add == nil {
 		return p, nil
@@ -75,7 +85,7 @@ func (p Parameters) amend(remove, add []json.RawMessage, now time.Time) (Paramet
 	return p, nil
 }
 
-// removeFrom returns the list without the entries. One without conditions
+// removeFrom takes the entries out of list, which it changes. One without conditions
 // removes every grant of its source: better too much removed than access left
 // that was to end.
 func removeFrom(list []Grant, remove []json.RawMessage) ([]Grant, error) {
@@ -94,12 +104,12 @@ func removeFrom(list []Grant, remove []json.RawMessage) ([]Grant, error) {
 			sources[gone.Source] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(list), func(g Grant) bool {
+	return slices.DeleteFunc(list, func(g Grant) bool {
 		return sources[g.Source] || len(entries) > 0 && entries[g.identity()]
 	}), nil
 }
 
-// addTo appends to list, which it may change, the entries that are not there.
+// addTo appends to list, which it changes, the entries that are not there.
 // Those that are there take a new reason.
 func addTo(list []Grant, add []json.RawMessage, now time.Time) ([]Grant, error) {
 	added, err := parseAllow("allow_add", add)
@@ -126,23 +136,28 @@ func addTo(list []Grant, add []json.RawMessage, now time.Time) ([]Grant, error) 
 	return list, nil
 }
 
-// readObject reads one JSON object and nothing after it; no bytes at all mean
-// an empty object.
 func readObject(raw []byte) (map[string]any, error) {
+	object := map[string]any{}
+	err := decodeObject(raw, &object)
+	return object, err
+}
+
+// decodeObject reads one JSON object and nothing after it into a map; null, or
+// no bytes at all, leave the map as it is.
+func decodeObject(raw []byte, into any) error {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
-		return map[string]any{}, nil
+		return nil
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
-	var object map[string]any
-	if err := decoder.Decode(&object); err != nil {
-		return nil, refuse("%w", explainJSON(err, "parameters"))
+	if err := decoder.Decode(into); err != nil {
+		return refuse("%w", explainJSON(err, "parameters"))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return nil, refuse("parameters: expected one JSON object and nothing after it")
+		return refuse("parameters: expected one JSON object and nothing after it")
 	}
-	return object, nil
+	return nil
 }
 
 // mergePatch is the algorithm of RFC 7396, section 2, for objects.

@@ -25,7 +25,7 @@ func (e *parametersError) Is(target error) bool { return target == ErrParameters
 
 var knownParameters = []string{"scope", "mode", "report_routes", "assert", "allow", "labels", "annotations"}
 
-func refuseUnknown(object map[string]any) error {
+func refuseUnknown[V any](object map[string]V) error {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if !slices.Contains(knownParameters, name) {
 			return refuse("unknown parameter %q; known are %s", clip(name), strings.Join(knownParameters, ", "))
@@ -39,10 +39,11 @@ func refuseUnknown(object map[string]any) error {
 func explainJSON(err error, what string) error {
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {
-		if mismatch.Field == "" {
-			return fmt.Errorf("%s: expected %s, found a JSON %s", what, jsonType(mismatch), mismatch.Value)
+		found, _, _ := strings.Cut(mismatch.Value, " ") // "number", without the number
+		if mismatch.Field != "" {
+			what = fmt.Sprintf("%s %q", what, clip(mismatch.Field))
 		}
-		return fmt.Errorf("%s %q: expected %s, found a JSON %s", what, mismatch.Field, jsonType(mismatch), mismatch.Value)
+		return fmt.Errorf("%s: expected %s, found a JSON %s", what, jsonType(mismatch), found)
 	}
 	return fmt.Errorf("%s: malformed JSON: %w", what, err)
 }

@@ -154,7 +154,7 @@ func (r Route) covers(bound Route) bool {
 		return false
 	}
 	if r.IsWildcard() {
-		return r.Host == bound.Host || r.MatchHost(bound.Host)
+		return r.MatchHost(bound.Host) // its own host included
 	}
 	return r == bound
 }

@@ -1,0 +1,84 @@
+package grants_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+)
+
+// FuzzParameters: whatever a developer sends is refused in one line, or reads
+// back the same from its canonical form, before and after an update.
+func FuzzParameters(f *testing.F) {
+	f.Add(contractExample, `{}`)
+	f.Add(`{}`, contractExample)
+	f.Add(`{"mtls_allowed_apps":"`+frontend+`"}`, `{"allow_add":["`+app2+`"],"allow_remove":["`+app+`"]}`)
+	f.Add(`{"allow":[{"source":"cf:any","expires":"9999-12-31T23:59:59.999999999Z","reason":"<&\u2028>"}]}`, `{"allow":null,"status":1}`)
+	f.Add(`{"labels":{"a.b/c":"d"},"annotations":{"e":"\ud83d\ude00"}}`, `{"labels":{"a.b/c":null},"annotations":{"e":""}}`)
+	f.Add(`{"report_routes":["*.a.b/c"],"mode":"report","assert":false}`, `{"mtls_allow_any":false}`)
+	f.Add(`{"allow":[{"source":"cf:any","expires":"0001-01-01T00:00:00Z"}]}`, `{"scope":"any"}}`)
+	f.Fuzz(func(t *testing.T, create, patch string) {
+		p, err := grants.ParseInstance([]byte(create))
+		checkParameters(t, p, err)
+		b, bindErr := grants.ParseBinding([]byte(create))
+		checkParameters(t, b, bindErr)
+		if bindErr == nil {
+			require.NoError(t, err, "a binding takes nothing that an instance does not")
+			require.Equal(t, p, b)
+		}
+		if err != nil {
+			return
+		}
+		next, err := p.Update([]byte(patch), now)
+		checkParameters(t, next, err)
+		if err != nil {
+			return
+		}
+		again, err := next.Update([]byte(`{}`), now)
+		require.NoError(t, err)
+		require.Equal(t, next, again)
+	})
+}
+
+func checkParameters(t *testing.T, p grants.Parameters, err error) {
+	t.Helper()
+	if err == nil {
+		roundTrip(t, p)
+		for _, grant := range p.Allow {
+			require.NotEmpty(t, grant.Source.String())
+		}
+		return
+	}
+	require.True(t, errors.Is(err, grants.ErrParameters), "%T", err)
+	require.Zero(t, p)
+	require.False(t, strings.ContainsAny(err.Error(), "\r\n"), "%q", err)
+	require.Less(t, len(err.Error()), 2000)
+}
+
+// FuzzRoute: a route is refused as such, or is its own spelling and matches
+// itself.
+func FuzzRoute(f *testing.F) {
+	for _, s := range []string{"backend.apps.identity/beta", "*.a.b", "A.B/C/", "10.0.0.1", "a:1", "\u212a.b", "a.b//", "a.0x1", "[::1]/", "a.b/.."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := grants.ParseRoute(text)
+		if err != nil {
+			require.ErrorIs(t, err, grants.ErrRoute)
+			require.Zero(t, r)
+			return
+		}
+		again, err := grants.ParseRoute(r.String())
+		require.NoError(t, err)
+		require.Equal(t, r, again)
+		require.True(t, strings.EqualFold(strings.TrimSuffix(text, "/"), r.String()))
+		require.Equal(t, len(strings.TrimSuffix(text, "/")), len(r.String()), "no letter but A-Z changes")
+		host := strings.Replace(r.Host, "*", "x", 1)
+		require.NoError(t, grants.CheckHost(host))
+		require.True(t, r.MatchHost(host))
+		require.True(t, r.MatchPath(r.Path+"/x"))
+	})
+}
