@@ -140,10 +140,13 @@ func (f *Foundation) startRouter() error {
 	return err
 }
 
-// NewRouter starts the stand-in; cfg needs no certificates.
+// NewRouter starts the stand-in. cfg needs no certificates; ClientCAs may hold
+// other CAs that the router accepts clients of, as production routers do.
 func NewRouter(t Trust, cfg router.Config) (Router, error) {
 	cfg.Certificate = t.Certificate.TLS()
-	cfg.ClientCAs = x509.NewCertPool()
+	if cfg.ClientCAs == nil {
+		cfg.ClientCAs = x509.NewCertPool()
+	}
 	cfg.ClientCAs.AddCert(t.ClientCAs.Certificate())
 	return router.New(cfg)
 }

@@ -45,19 +45,22 @@ func (g *server) buildIdentity() (err error) {
 	return nil
 }
 
-// watch re-reads files in the background and says so.
+// watch re-reads files in the background and says so. The first look, right at
+// the start, catches what changed since the files were read; it is not news.
 func (g *server) watch(what string, files []identity.File, reload func() error) {
-	g.background = append(g.background, func(ctx context.Context) {
-		identity.Watch(ctx, files, func() error {
-			err := reload()
-			if err == nil {
-				g.log.Info("read again: " + what)
-			}
-			return err
-		}, func(err error) {
-			g.log.Warn("could not read "+what+" again; the former stays", slog.String("error", err.Error()))
-		})
-	})
+	looked := false
+	changed := func() error {
+		err := reload()
+		if err == nil && looked {
+			g.log.Info("read again: " + what)
+		}
+		looked = true
+		return err
+	}
+	failed := func(err error) {
+		g.log.Warn("could not read "+what+" again; the former stays", slog.String("error", err.Error()))
+	}
+	g.background = append(g.background, func(ctx context.Context) { identity.Watch(ctx, files, changed, failed) })
 }
 
 func (g *server) readCallerCAs() ([]*x509.Certificate, error) {

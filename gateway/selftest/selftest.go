@@ -104,7 +104,7 @@ func (t *SelfTest) Run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		for _, address := range t.Routers {
-			t.judge(ctx, address)
+			<-t.judge(ctx, address)
 		}
 		select {
 		case <-ctx.Done():
@@ -115,12 +115,15 @@ func (t *SelfTest) Run(ctx context.Context) {
 }
 
 // Trust returns why the router of a host is not proven, nil if it is. Without
-// a fresh verdict it waits for a probe, at most three seconds.
+// any verdict it waits for a probe, at most three seconds; a router that was not
+// proven is probed again, and nobody waits for that.
 func (t *SelfTest) Trust(ctx context.Context, host string) error {
 	address := t.Address(host)
 	v := t.verdict(address)
-	if v.at.IsZero() || !v.trusted && t.Now().Sub(v.at) > retryInterval {
-		v = t.judge(ctx, address)
+	if v.at.IsZero() {
+		v = (<-t.judge(ctx, address)).Val.(verdict)
+	} else if !v.trusted && t.Now().Sub(v.at) > retryInterval {
+		t.judge(ctx, address)
 	}
 	if !v.trusted {
 		return v.reason
@@ -153,14 +156,14 @@ func (t *SelfTest) verdict(address string) verdict {
 // errSentinel: the router let a client set the certificate header.
 var errSentinel = errors.New("the router passes on the client's own " + identity.Header + "; set router.forwarded_client_cert: sanitize_set")
 
-// judge probes one router, once at a time, and keeps the verdict.
-func (t *SelfTest) judge(ctx context.Context, address string) verdict {
-	result, _, _ := t.flight.Do(address, func() (any, error) {
+// judge probes one router, once at a time, and keeps the verdict. The probe goes
+// on when its first asker has gone, and ends by itself.
+func (t *SelfTest) judge(ctx context.Context, address string) <-chan singleflight.Result {
+	return t.flight.DoChan(address, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 		defer cancel()
 		return t.conclude(address, t.round(ctx, address)), nil
 	})
-	return result.(verdict)
 }
 
 // conclude: a sentinel that arrived counts at once; a complete round is a

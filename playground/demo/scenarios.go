@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
 	"github.com/mtls-authz/mtls-authz/playground/controller"
+	"github.com/mtls-authz/mtls-authz/playground/router"
 )
 
 // The routes of the demo.
@@ -35,8 +37,19 @@ type demo struct {
 
 // startDemo protects backend.apps.identity: frontend may do all, monitoring may
 // GET /metrics until it expires, nobody else may anything.
-func startDemo(ctx context.Context, cfg playground.Config) (d *demo, err error) {
+func startDemo(ctx context.Context, cfg playground.Config, routing router.Config) (d *demo, err error) {
 	d = &demo{callers: map[string]*ca.Credential{}}
+	other, err := ca.NewRoot("another CA")
+	if err != nil {
+		return d, err
+	}
+	if d.callers["forger"], err = other.Instance(playground.Frontend.Identity()); err != nil {
+		return d, err
+	}
+	// Production routers accept clients of more CAs than issue instances.
+	routing.ClientCAs = x509.NewCertPool()
+	routing.ClientCAs.AddCert(other.Certificate())
+	cfg.Router = func(t playground.Trust) (playground.Router, error) { return playground.NewRouter(t, routing) }
 	if d.Foundation, err = playground.Start(ctx, cfg); err != nil {
 		return d, err
 	}
@@ -66,12 +79,7 @@ func (d *demo) mintCallers() (err error) {
 			return err
 		}
 	}
-	other, err := ca.NewRoot("another CA")
-	if err != nil {
-		return err
-	}
-	d.callers["forger"], err = other.Instance(playground.Frontend.Identity())
-	return err
+	return nil
 }
 
 func (d *demo) stop() error {
@@ -79,12 +87,18 @@ func (d *demo) stop() error {
 	if d.app != nil {
 		problems = append(problems, d.app.stop())
 	}
-	return errors.Join(append(problems, d.Stop())...)
+	if d.Foundation != nil {
+		problems = append(problems, d.Stop())
+	}
+	return errors.Join(problems...)
 }
 
 // call plays one row.
 func (d *demo) call(ctx context.Context, caller, method, url string, header http.Header, expected string) Result {
 	row := Result{Caller: caller, Request: method + " " + url, Expected: expected}
+	for name := range header {
+		row.Request += ", forged " + name
+	}
 	if row.Caller == "" {
 		row.Caller = "no certificate"
 	}
@@ -116,6 +130,7 @@ func (d *demo) check(ctx context.Context) []Result {
 		d.call(ctx, "monitoring", "GET", backendRoute+"/orders", nil, "403 no_matching_grant"),
 		d.call(ctx, "monitoring", "POST", backendRoute+"/metrics", nil, "403 no_matching_grant"),
 		d.call(ctx, "intruder", "GET", backendRoute+"/hello", nil, "403 scope"),
+		d.call(ctx, "forger", "GET", backendRoute+"/hello", nil, "403 untrusted_certificate"),
 		d.call(ctx, "", "GET", backendRoute+"/hello", nil, "403 no_certificate"),
 		d.call(ctx, "", "GET", backendRoute+"/hello", forged, "403 no_certificate"),
 		d.call(ctx, "intruder", "GET", backendRoute+"/hello", forged, "403 scope"),
@@ -134,7 +149,7 @@ func (d *demo) forgedSignature(ctx context.Context) Result {
 	header.Set("X-Cf-Forwarded-Url", "https://"+backendRoute+"/hello")
 	header.Set("X-Forwarded-Client-Cert", d.callers[playground.Frontend.Name].XFCC())
 	row := d.call(ctx, "intruder", "GET", playground.GatewayHost+"/r/"+playground.GUID("binding my-authz "+backendRoute)+"/guessed", header, "403 unknown_binding")
-	row.Request = "GET with a signature of another route, forged caller, guessed URL"
+	row.Request = "GET " + playground.GatewayHost + "/r/..., guessed, with a signature for another route and a forged caller"
 	return row
 }
 
@@ -161,7 +176,7 @@ func (d *demo) migrate(ctx context.Context) []Result {
 	})
 	rows = append(rows, d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "200"))
 	step("cf service live-authz --params", "mode report", func() error { return d.expectMode(ctx, service, "report") })
-	step(`cf update-service live-authz -c '{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}'`, "ok", func() error {
+	step(`cf update-service live-authz -c '{"allow_add":["cf:app:<frontend>"]}'`, "ok", func() error {
 		return d.UpdateService(ctx, service, `{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}`)
 	})
 	step(`cf update-service live-authz -c '{"mode":"enforce"}'`, "ok", func() error {

@@ -46,12 +46,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := &screen{out: o.Out, quiet: true}
 	fmt.Fprintln(o.Out, "Starting a certificate authority, a router, an app and the gateway ...")
-	d, err := startDemo(ctx, playground.Config{
-		Executable: o.Executable, Dir: dir, Line: s.decision,
-		Router: func(t playground.Trust) (playground.Router, error) {
-			return playground.NewRouter(t, router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
-		},
-	})
+	d, err := startDemo(ctx, playground.Config{Executable: o.Executable, Dir: dir, Line: s.decision},
+		router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
 	defer func() { err = errors.Join(err, d.stop()) }()
 	if err != nil {
 		return err
@@ -124,10 +120,11 @@ The router listens on %s. Routes:
   https://%-26s not protected
   https://%-26s the gateway; its broker is at %s
 
-Callers: frontend and monitoring (org acme), intruder (org globex), forger (frontend's names, another CA).
+Callers: frontend and monitoring (org acme), intruder (org globex), forger (frontend's names, but of another CA).
 In another terminal:
 
-`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, playground.GatewayHost, d.Controller.URL)
+  cd %s
+`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, playground.GatewayHost, d.Controller.URL, d.Dir)
 	d.curl(out, "frontend", backendRoute, "/hello")
 	d.curl(out, "monitoring", backendRoute, "/orders")
 	d.curl(out, "intruder", backendRoute, "/hello")
@@ -137,8 +134,8 @@ In another terminal:
 }
 
 func (d *demo) curl(out io.Writer, caller, host, path string) {
-	fmt.Fprintf(out, "  curl -s --connect-to ::%s --cacert %s --cert %s/%s/instance.crt --key %s/%s/instance.key https://%s%s\n",
-		d.Router.Addr(), d.RouterCAFile(), d.Dir, caller, d.Dir, caller, host, path)
+	fmt.Fprintf(out, "  curl -s --connect-to ::%s --cacert router-ca.pem --cert %s/instance.crt --key %s/instance.key https://%s%s\n",
+		d.Router.Addr(), caller, caller, host, path)
 }
 
 // screen shows decision lines as people read them.
