@@ -3,126 +3,137 @@ package broker
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
 
+	"github.com/mtls-authz/mtls-authz/broker/osb"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
+// maxURL is what Cloud Controller stores of a route service URL on MySQL.
+const maxURL = 255
+
 // Bind implements domain.ServiceBroker.
 func (b *broker) Bind(ctx context.Context, instanceID, id string, d domain.BindDetails, _ bool) (domain.Binding, error) {
-	binding, err := b.newBinding(ctx, instanceID, id, d)
-	if err != nil {
-		return domain.Binding{}, failure(err)
+	stored, created, err := b.bind(ctx, instanceID, id, d)
+	if err == nil && stored.URL == "" {
+		err = errors.New("binding without a route service url") // accepted, it would leave the route open
 	}
-	stored, created, err := b.Store.CreateBinding(ctx, binding)
-	if err != nil {
-		return domain.Binding{}, failure(err)
-	}
-	return domain.Binding{AlreadyExists: !created, RouteServiceURL: stored.URL}, nil
+	return domain.Binding{AlreadyExists: !created, RouteServiceURL: stored.URL}, b.failure(err)
 }
 
-func (b *broker) newBinding(ctx context.Context, instanceID, id string, d domain.BindDetails) (store.Binding, error) {
-	if err := checkIDs(instanceID, id); err != nil {
-		return store.Binding{}, err
+// bind first looks for what is there: a repeated request gets the same answer
+// whatever has changed in the meantime, settings and the clock included.
+func (b *broker) bind(ctx context.Context, instanceID, id string, d domain.BindDetails) (stored store.Binding, created bool, err error) {
+	if err := osb.CheckIDs(instanceID, id); err != nil {
+		return stored, false, err
 	}
 	if _, err := checkPlan(d.ServiceID, d.PlanID); err != nil {
-		return store.Binding{}, err
+		return stored, false, err
 	}
 	instance, err := b.Store.Instance(ctx, instanceID)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Binding{}, notFound("service instance", instanceID)
+		return stored, false, osb.NotFound("service instance", instanceID)
 	}
 	if err != nil {
-		return store.Binding{}, err
+		return stored, false, err
+	}
+	if err := osb.CheckContext(d.RawContext, instance.Owner.Org.String(), instance.Owner.Space.String()); err != nil {
+		return stored, false, err
+	}
+	wanted := store.Binding{ID: id, InstanceID: instanceID, CreatedBy: osb.Originator(ctx)}
+	if wanted.Route, err = parseRoute(d); err != nil {
+		return stored, false, err
+	}
+	if wanted.Parameters, err = grants.ParseBinding(d.RawParameters); err != nil {
+		return stored, false, err
+	}
+	existing, err := b.Store.Binding(ctx, instanceID, id)
+	switch {
+	case err == nil && existing.Same(wanted) && d.PlanID == instance.PlanID:
+		return existing, false, nil
+	case err == nil:
+		return stored, false, fmt.Errorf("service binding %q %w", id, store.ErrExists)
+	case !errors.Is(err, store.ErrNotFound):
+		return stored, false, err
 	}
 	if d.PlanID != instance.PlanID {
-		return store.Binding{}, badRequest("plan_id %.64q is not the plan of the service instance", d.PlanID)
+		return stored, false, osb.BadRequest("plan_id %.64q is not the plan of the service instance", d.PlanID)
 	}
-	if err := checkContext(d.RawContext, instance.Owner); err != nil {
-		return store.Binding{}, err
+	if err := b.admit(&wanted, instance.Plan); err != nil {
+		return stored, false, err
 	}
-	route, err := b.checkRoute(d)
-	if err != nil {
-		return store.Binding{}, err
-	}
-	parameters, err := grants.ParseBinding(d.RawParameters)
-	if err != nil {
-		return store.Binding{}, err
-	}
-	if err := b.checkParameters(parameters, instance.Plan); err != nil {
-		return store.Binding{}, err
-	}
-	if _, err := b.Store.Binding(ctx, instanceID, id); errors.Is(err, store.ErrNotFound) {
-		if err := grants.RefuseExpired(parameters.Allow, b.Now()); err != nil {
-			return store.Binding{}, err
-		}
-	}
-	url := b.GatewayURL + "/r/" + id + "/" + b.Tokens.Token(id)
-	if len(url) > maxURL {
-		return store.Binding{}, badRequest("the route service URL would have %d characters, at most %d are possible; the operator should shorten GATEWAY_URL", len(url), maxURL)
-	}
-	return store.Binding{ID: id, InstanceID: instanceID, Route: route, Parameters: parameters, URL: url, CreatedBy: originator(ctx)}, nil
+	return b.Store.CreateBinding(ctx, wanted)
 }
 
-// checkRoute accepts a route that the gateway can protect, and nothing else
-// that can be bound.
-func (b *broker) checkRoute(d domain.BindDetails) (grants.Route, error) {
-	if d.BindResource == nil || d.BindResource.Route == "" || d.AppGUID != "" || d.BindResource.AppGuid != "" {
-		return grants.Route{}, badRequest("this service protects routes: use cf bind-route-service; it cannot be bound to an app and has no service keys")
+// admit checks a new binding and gives it its URL.
+func (b *broker) admit(wanted *store.Binding, plan grants.Scope) error {
+	if err := b.checkRoute(wanted.Route); err != nil {
+		return err
 	}
-	route, err := grants.ParseRoute(d.BindResource.Route)
-	if err != nil {
-		return grants.Route{}, err
+	if err := b.checkParameters(wanted.Parameters, grants.Parameters{}, plan); err != nil {
+		return err
 	}
-	if route.IsWildcard() && !b.AllowWildcards {
-		return grants.Route{}, badRequest("route %q: wildcard routes are not protected here, because whoever creates a host below it goes around the gateway; bind the hosts themselves", route)
+	if err := grants.RefuseExpired(wanted.Parameters.Allow, b.Now()); err != nil {
+		return err
 	}
-	if slices.ContainsFunc(b.OwnHosts, func(host string) bool { return route.Host == host || route.MatchHost(host) }) {
-		return grants.Route{}, badRequest("route %q leads to the gateway itself, which cannot protect itself", route)
+	token := b.Tokens.Token(wanted.ID)
+	if token == "" {
+		return errors.New("no key to make route tokens with")
 	}
-	return route, nil
+	wanted.URL = b.GatewayURL + "/r/" + wanted.ID + "/" + token
+	if len(wanted.URL) > maxURL {
+		return osb.BadRequest("the route service URL would have %d characters, at most %d are possible; the operator should shorten GATEWAY_URL", len(wanted.URL), maxURL)
+	}
+	return nil
 }
 
 // Unbind implements domain.ServiceBroker.
 func (b *broker) Unbind(ctx context.Context, instanceID, id string, d domain.UnbindDetails, _ bool) (domain.UnbindSpec, error) {
-	if err := checkIDs(instanceID, id); err != nil {
-		return domain.UnbindSpec{}, err
-	}
 	// The plan may be the one before an update: orphan jobs carry it.
 	if _, err := checkPlan(d.ServiceID, d.PlanID); err != nil {
 		return domain.UnbindSpec{}, err
+	}
+	// Ids that a bind would have refused are unknown: orphan jobs carry them.
+	if osb.CheckIDs(instanceID, id) != nil {
+		return domain.UnbindSpec{}, apiresponses.ErrBindingDoesNotExist
 	}
 	err := b.Store.DeleteBinding(ctx, instanceID, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return domain.UnbindSpec{}, apiresponses.ErrBindingDoesNotExist
 	}
-	return domain.UnbindSpec{}, failure(err)
+	return domain.UnbindSpec{}, b.failure(err)
 }
 
 // GetBinding implements domain.ServiceBroker.
 func (b *broker) GetBinding(ctx context.Context, instanceID, id string, _ domain.FetchBindingDetails) (domain.GetBindingSpec, error) {
-	binding, err := b.Store.Binding(ctx, instanceID, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return domain.GetBindingSpec{}, notFound("service binding", id)
-	}
+	binding, err := b.binding(ctx, instanceID, id)
 	if err != nil {
-		return domain.GetBindingSpec{}, failure(err)
+		return domain.GetBindingSpec{}, b.failure(err)
 	}
 	spec := domain.GetBindingSpec{RouteServiceURL: binding.URL}
 	if raw := binding.Parameters.JSON(); string(raw) != "{}" {
-		spec.Parameters = raw
+		spec.Parameters = raw // never null, which Cloud Controller refuses
 	}
 	return spec, nil
 }
 
 // LastBindingOperation implements domain.ServiceBroker; see LastOperation.
 func (b *broker) LastBindingOperation(ctx context.Context, instanceID, id string, _ domain.PollDetails) (domain.LastOperation, error) {
-	if _, err := b.Store.Binding(ctx, instanceID, id); err != nil {
-		return domain.LastOperation{}, failure(err)
+	_, err := b.binding(ctx, instanceID, id)
+	return domain.LastOperation{State: domain.Succeeded}, b.failure(err)
+}
+
+func (b *broker) binding(ctx context.Context, instanceID, id string) (store.Binding, error) {
+	if osb.CheckIDs(instanceID, id) != nil {
+		return store.Binding{}, osb.NotFound("service binding", id)
 	}
-	return domain.LastOperation{State: domain.Succeeded}, nil
+	binding, err := b.Store.Binding(ctx, instanceID, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Binding{}, osb.NotFound("service binding", id)
+	}
+	return binding, err
 }

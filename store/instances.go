@@ -13,14 +13,14 @@ import (
 
 const instanceColumns = `id, plan_id, plan_scope, org, space, parameters, revision, created_at, created_by, updated_at, updated_by`
 
-// querier is a database or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+// Same reports whether other asks for the instance that i is: plan, owner and
+// parameters, as a repeated request would.
+func (i Instance) Same(other Instance) bool {
+	return i.ID == other.ID && i.PlanID == other.PlanID && i.Owner.Org == other.Owner.Org && i.Owner.Space == other.Owner.Space &&
+		sameParameters(i.Parameters, other.Parameters)
 }
 
-// scanner is one row.
-type scanner interface{ Scan(into ...any) error }
+func sameParameters(a, b grants.Parameters) bool { return bytes.Equal(a.JSON(), b.JSON()) }
 
 // Instance returns a service instance, or [ErrNotFound].
 func (s *Store) Instance(ctx context.Context, id string) (Instance, error) {
@@ -28,43 +28,37 @@ func (s *Store) Instance(ctx context.Context, id string) (Instance, error) {
 }
 
 func readInstance(ctx context.Context, q querier, id string) (Instance, error) {
-	return scanInstance(q.QueryRowContext(ctx, `SELECT `+instanceColumns+` FROM instances WHERE id = $1`, id))
+	return readOne(ctx, q, scanInstance, `SELECT `+instanceColumns+` FROM instances WHERE id = $1`, id)
 }
 
-func scanInstance(row scanner) (Instance, error) {
+func scanInstance(row *sql.Rows) (Instance, error) {
 	var i Instance
 	var scope, org, space string
 	var parameters []byte
 	var created, updated int64
 	err := row.Scan(&i.ID, &i.PlanID, &scope, &org, &space, &parameters, &i.Revision, &created, &i.CreatedBy, &updated, &i.UpdatedBy)
 	if err != nil {
-		return Instance{}, unavailable(err)
+		return Instance{}, damage("instance", i.ID, err)
 	}
 	i.CreatedAt, i.UpdatedAt = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
 	i.Owner.Instance = i.ID
-	var scopeErr error
+	var scopeErr, parametersErr error
 	i.Plan, scopeErr = grants.ParseScope(scope)
-	var parametersErr error
 	i.Parameters, parametersErr = grants.ParseStored(parameters)
 	err = errors.Join(scopeErr, parametersErr, i.Owner.Org.UnmarshalText([]byte(org)), i.Owner.Space.UnmarshalText([]byte(space)))
 	if err != nil {
-		return Instance{}, &damaged{fmt.Errorf("instance %q in the database is damaged: %w", i.ID, err)}
+		return Instance{}, damage("instance", i.ID, err)
 	}
 	return i, nil
 }
 
-// damaged is a row that does not parse.
-type damaged struct{ error }
-
-func (d *damaged) Unwrap() error { return ErrUnavailable }
-
 // CreateInstance stores a new instance. If the id is there with the same
 // content, it reports created = false; with other content, [ErrExists].
 func (s *Store) CreateInstance(ctx context.Context, i Instance) (created bool, err error) {
-	err = s.change(ctx, i.ID, func(tx *sql.Tx, revision int64) error {
+	return s.change(ctx, i.ID, func(tx *sql.Tx, revision int64) error {
 		existing, err := readInstance(ctx, tx, i.ID)
 		if err == nil {
-			if existing.PlanID != i.PlanID || existing.Owner != i.Owner || !sameParameters(existing.Parameters, i.Parameters) {
+			if !existing.Same(i) {
 				return fmt.Errorf("service instance %q %w", i.ID, ErrExists)
 			}
 			return errUnchanged
@@ -78,23 +72,16 @@ func (s *Store) CreateInstance(ctx context.Context, i Instance) (created bool, e
 		if err != nil {
 			return unavailable(err)
 		}
-		return nil
+		// What cannot be read back must not be acknowledged.
+		_, err = readInstance(ctx, tx, i.ID)
+		return err
 	})
-	if errors.Is(err, errUnchanged) {
-		return false, nil
-	}
-	return err == nil, err
 }
-
-// errUnchanged ends a transaction that found nothing to do.
-var errUnchanged = errors.New("unchanged")
-
-func sameParameters(a, b grants.Parameters) bool { return bytes.Equal(a.JSON(), b.JSON()) }
 
 // UpdateInstance replaces plan and parameters of an instance by what f makes of
 // it, in one transaction. An error of f leaves everything as it was.
 func (s *Store) UpdateInstance(ctx context.Context, id, by string, f func(Instance) (Instance, error)) error {
-	err := s.change(ctx, id, func(tx *sql.Tx, revision int64) error {
+	_, err := s.change(ctx, id, func(tx *sql.Tx, revision int64) error {
 		current, err := readInstance(ctx, tx, id)
 		if err != nil {
 			return err
@@ -103,7 +90,7 @@ func (s *Store) UpdateInstance(ctx context.Context, id, by string, f func(Instan
 		if err != nil {
 			return err
 		}
-		if next.PlanID == current.PlanID && sameParameters(next.Parameters, current.Parameters) {
+		if next.PlanID == current.PlanID && next.Plan == current.Plan && sameParameters(next.Parameters, current.Parameters) {
 			return errUnchanged
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE instances SET plan_id = $1, plan_scope = $2, parameters = $3, revision = $4, updated_at = $5, updated_by = $6 WHERE id = $7`,
@@ -111,35 +98,20 @@ func (s *Store) UpdateInstance(ctx context.Context, id, by string, f func(Instan
 		if err != nil {
 			return unavailable(err)
 		}
-		return nil
+		_, err = readInstance(ctx, tx, id)
+		return err
 	})
-	if errors.Is(err, errUnchanged) {
-		return nil
-	}
 	return err
 }
 
 // DeleteInstance deletes an instance and whatever is still bound to it, or
 // returns [ErrNotFound].
 func (s *Store) DeleteInstance(ctx context.Context, id string) error {
-	return s.change(ctx, id, func(tx *sql.Tx, _ int64) error {
+	_, err := s.change(ctx, id, func(tx *sql.Tx, _ int64) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM bindings WHERE instance_id = $1`, id); err != nil {
 			return unavailable(err)
 		}
 		return deleteOne(tx.ExecContext(ctx, `DELETE FROM instances WHERE id = $1`, id))
 	})
-}
-
-func deleteOne(result sql.Result, err error) error {
-	if err != nil {
-		return unavailable(err)
-	}
-	rows, err := result.RowsAffected()
-	if err != nil {
-		return unavailable(err)
-	}
-	if rows == 0 {
-		return ErrNotFound
-	}
-	return nil
+	return err
 }

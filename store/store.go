@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/mtls-authz/mtls-authz/grants"
 )
@@ -28,6 +25,9 @@ var (
 	// ErrUnavailable: the database did not do what it was asked; nothing was
 	// changed as far as is known.
 	ErrUnavailable = errors.New("the state store is not available")
+	// ErrDamaged: the row is there and does not parse. It is an ErrUnavailable
+	// too.
+	ErrDamaged = errors.New("damaged in the database")
 )
 
 //go:embed migrations/*.sql
@@ -51,7 +51,6 @@ type Store struct {
 	now  func() time.Time
 	// damaged is written once, by load.
 	damaged []error
-
 	// writing makes the order of changes to the view that of the commits.
 	writing sync.Mutex
 }
@@ -87,13 +86,9 @@ type Binding struct {
 
 // Open opens the database, migrates it and loads the view.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	dsn, err := sqliteDSN(cfg.URL)
+	db, err := openDatabase(cfg.URL)
 	if err != nil {
 		return nil, err
-	}
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", cfg.URL, err)
 	}
 	s := &Store{db: db, view: newView(cfg.ReportAllowed), now: cfg.Now}
 	if s.now == nil {
@@ -114,25 +109,27 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if err := migrate(ctx, provider); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return s.load(ctx)
 }
 
-// sqliteDSN makes every transaction take the write lock at its start, so that
-// a read in it is never stale when it writes, and every commit durable.
-func sqliteDSN(storeURL string) (string, error) {
-	path, ok := strings.CutPrefix(storeURL, "sqlite://")
-	if !ok || path == "" {
-		scheme, _, _ := strings.Cut(storeURL, ":") // the rest may hold a password
-		return "", fmt.Errorf("store %q: expected sqlite:///path/to/file", scheme+":...")
+// migrate tries again as long as the schema advances: of two processes that
+// start at once, the slower one fails at each migration that the other has
+// just committed.
+func migrate(ctx context.Context, provider *goose.Provider) error {
+	for before := int64(-1); ; {
+		_, err := provider.Up(ctx)
+		if err == nil {
+			return nil
+		}
+		now, versionErr := provider.GetDBVersion(ctx)
+		if versionErr != nil || now <= before {
+			return err
+		}
+		before = now
 	}
-	query := url.Values{
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"},
-		"_txlock": {"immediate"},
-	}
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode(), nil
 }
 
 // Close closes the database.
@@ -171,39 +168,68 @@ func (s *Store) Key(ctx context.Context, name string) ([]byte, error) {
 	return key, nil
 }
 
+// errUnchanged ends a transaction that found nothing to do.
+var errUnchanged = errors.New("unchanged")
+
 // change runs f in one transaction with the next revision, and puts the new
-// state of the instance into the view before it returns.
-func (s *Store) change(ctx context.Context, instanceID string, f func(tx *sql.Tx, revision int64) error) error {
+// state of the instance into the view before it returns. It reports false if f
+// found nothing to do or failed.
+func (s *Store) change(ctx context.Context, instanceID string, f func(tx *sql.Tx, revision int64) error) (bool, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return unavailable(err)
+		return false, unavailable(err)
 	}
-	defer tx.Rollback() // no effect after a commit
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
 	var revision int64
 	// Taken first: the row's lock makes the order of revisions that of commits.
 	err = tx.QueryRowContext(ctx, `UPDATE counter SET revision = revision + 1 WHERE id = 1 RETURNING revision`).Scan(&revision)
 	if err != nil {
-		return unavailable(err)
+		return false, unavailable(err)
 	}
-	if err := f(tx, revision); err != nil {
-		return err
+	switch err := f(tx, revision); {
+	case errors.Is(err, errUnchanged):
+		return false, nil
+	case err != nil:
+		return false, err
 	}
 	instance, bindings, err := readBound(ctx, tx, instanceID)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
+	if err != nil {
+		return false, err
 	}
 	if err := tx.Commit(); err != nil {
-		return unavailable(err)
+		return false, unavailable(err)
 	}
 	s.view.set(instanceID, instance, bindings)
-	return nil
+	return true, nil
 }
 
-func unavailable(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
+// readBound reads what the view holds of an instance. A deleted instance is
+// zero and has no bindings; so is a damaged one, which admits nobody but can be
+// deleted. Damaged bindings are left out.
+func readBound(ctx context.Context, q querier, instanceID string) (Instance, []Binding, error) {
+	instance, err := readInstance(ctx, q, instanceID)
+	switch {
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrDamaged):
+		return Instance{}, nil, nil
+	case err != nil:
+		return Instance{}, nil, err
+	}
+	bindings, _, err := readBindings(ctx, q, instanceID)
+	return instance, bindings, err
+}
+
+func deleteOne(result sql.Result, err error) error {
+	if err != nil {
+		return unavailable(err)
+	}
+	rows, err := result.RowsAffected()
+	if err != nil {
+		return unavailable(err)
+	}
+	if rows == 0 {
 		return ErrNotFound
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return nil
 }

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
+	"database/sql"
 	"sync"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -58,56 +58,29 @@ func (v *View) set(instanceID string, instance Instance, bindings []Binding) {
 // binding out, which admits nobody to its routes; it is kept for [Store.Damaged]
 // and does not keep the others from being served.
 func (s *Store) load(ctx context.Context) error {
-	instances := map[string]Instance{}
-	err := s.each(ctx, `SELECT `+instanceColumns+` FROM instances`, func(row scanner) error {
-		instance, err := scanInstance(row)
-		if err == nil {
-			instances[instance.ID] = instance
-		}
-		return err
-	})
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one moment for both tables
+	if err != nil {
+		return unavailable(err)
+	}
+	defer func() { _ = tx.Rollback() }() // only read
+	instances, broken, err := readAll(ctx, tx, scanInstance, `SELECT `+instanceColumns+` FROM instances`)
 	if err != nil {
 		return err
 	}
-	bindings := map[string][]Binding{}
-	err = s.each(ctx, `SELECT `+bindingColumns+` FROM bindings ORDER BY revision`, func(row scanner) error {
-		binding, err := scanBinding(row)
-		if err == nil {
-			bindings[binding.InstanceID] = append(bindings[binding.InstanceID], binding)
-		}
-		return err
-	})
+	bindings, brokenToo, err := readAll(ctx, tx, scanBinding, `SELECT `+bindingColumns+` FROM bindings ORDER BY revision`)
 	if err != nil {
 		return err
 	}
-	for id, instance := range instances {
-		s.view.set(id, instance, bindings[id])
+	s.damaged = append(broken, brokenToo...)
+	bound := make(map[string][]Binding, len(instances))
+	for _, binding := range bindings {
+		bound[binding.InstanceID] = append(bound[binding.InstanceID], binding)
+	}
+	for _, instance := range instances {
+		s.view.set(instance.ID, instance, bound[instance.ID])
 	}
 	return nil
 }
 
-// each scans every row, and sets damaged ones aside.
-func (s *Store) each(ctx context.Context, query string, scan func(scanner) error) error {
-	rows, err := s.db.QueryContext(ctx, query)
-	if err != nil {
-		return unavailable(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var broken *damaged
-		switch err := scan(rows); {
-		case errors.As(err, &broken):
-			s.damaged = append(s.damaged, broken)
-		case err != nil:
-			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return unavailable(err)
-	}
-	return nil
-}
-
-// Damaged are the rows that could not be read at start. Their routes refuse
-// every request until the rows are written anew.
+// Damaged are the rows that could not be read at start: their routes refuse all.
 func (s *Store) Damaged() []error { return s.damaged }

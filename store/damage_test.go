@@ -1,0 +1,161 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// damages are statements that make the instance "i" or its binding "b1"
+// unreadable.
+var damages = map[string]struct {
+	statement string
+	instance  bool
+}{
+	"instance's parameters":          {`UPDATE instances SET parameters = '{"nope":1}' WHERE id = 'i'`, true},
+	"instance's parameters cut":      {`UPDATE instances SET parameters = '{"allow":["cf:any"' WHERE id = 'i'`, true},
+	"instance's plan":                {`UPDATE instances SET plan_scope = 'galaxy' WHERE id = 'i'`, true},
+	"instance's org":                 {`UPDATE instances SET org = '' WHERE id = 'i'`, true},
+	"instance's space":               {`UPDATE instances SET space = 'X' WHERE id = 'i'`, true},
+	"instance's revision":            {`UPDATE instances SET revision = 'many' WHERE id = 'i'`, true},
+	"binding's route":                {`UPDATE bindings SET route = '10.0.0.1' WHERE id = 'b1'`, false},
+	"binding's route empty":          {`UPDATE bindings SET route = '' WHERE id = 'b1'`, false},
+	"binding's parameters":           {`UPDATE bindings SET parameters = '[]' WHERE id = 'b1'`, false},
+	"binding's url":                  {`UPDATE bindings SET url = '' WHERE id = 'b1'`, false},
+	"binding's time":                 {`UPDATE bindings SET created_at = 'noon' WHERE id = 'b1'`, false},
+	"binding's source that is no id": {`UPDATE bindings SET parameters = '{"allow":["cf:app:x"]}' WHERE id = 'b1'`, false},
+}
+
+func twoInstances(t *testing.T, file string) *store.Store {
+	s := open(t, file)
+	create(t, s, "i", allow("cf:any"))
+	create(t, s, "healthy", allow("cf:any"))
+	bind(t, s, "i", "b1", "{}")
+	bind(t, s, "i", "b2", "{}")
+	bind(t, s, "healthy", "b3", "{}")
+	return s
+}
+
+func TestDamagedRowAdmitsNobodyAndDoesNotStopTheOthers(t *testing.T) {
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			file := newFile(t)
+			require.NoError(t, twoInstances(t, file).Close())
+			sqlOn(t, file, damage.statement)
+
+			s := open(t, file)
+			id := "b1"
+			if damage.instance {
+				id = "i"
+				require.Nil(t, s.View().Access("b2"), "all routes of a damaged instance")
+			} else {
+				require.NotNil(t, s.View().Access("b2"))
+			}
+			require.Nil(t, s.View().Access("b1"))
+			require.NotNil(t, s.View().Access("b3"))
+			require.Len(t, s.Damaged(), 1)
+			require.ErrorContains(t, s.Damaged()[0], `"`+id+`"`)
+			require.NoError(t, s.UpdateInstance(ctx, "healthy", "", setTo(grants.Parameters{})))
+
+			// What the route's owner can do about it: unbind, and bind anew.
+			require.NoError(t, s.DeleteBinding(ctx, "i", "b2"), "a healthy sibling")
+			require.NoError(t, s.DeleteBinding(ctx, "i", "b1"))
+			require.NoError(t, s.DeleteInstance(ctx, "i"))
+			create(t, s, "i", allow("cf:any"))
+			bind(t, s, "i", "b1", "{}")
+			require.NotNil(t, s.View().Access("b1"))
+		})
+	}
+}
+
+func TestDamagedRowIsAnErrorToWhoeverAsksForIt(t *testing.T) {
+	for name, damage := range damages {
+		file := newFile(t)
+		s := twoInstances(t, file)
+		sqlOn(t, file, damage.statement)
+		var err error
+		if damage.instance {
+			_, err = s.Instance(ctx, "i")
+			require.ErrorIs(t, s.UpdateInstance(ctx, "i", "", setTo(grants.Parameters{})), store.ErrDamaged, name)
+			_, _, bindErr := s.CreateBinding(ctx, binding(t, "i", "new", "{}"))
+			require.ErrorIs(t, bindErr, store.ErrDamaged, name)
+		} else {
+			_, err = s.Binding(ctx, "i", "b1")
+			list, listErr := s.Bindings(ctx, "i")
+			require.ErrorIs(t, listErr, store.ErrDamaged, name)
+			require.Len(t, list, 1, "the others are still listed: "+name)
+			require.Equal(t, "b2", list[0].ID, name)
+			require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters(t, allow(app(1))))), name)
+			require.Nil(t, s.View().Access("b1"), "seen at the next change: "+name)
+			require.Equal(t, []string{`instance "` + app(1) + `"`}, accessOf(s, "b2").Rules, name)
+		}
+		require.ErrorIs(t, err, store.ErrDamaged, name)
+		require.ErrorIs(t, err, store.ErrUnavailable, name)
+		require.NotErrorIs(t, err, store.ErrNotFound, name)
+	}
+}
+
+// ErrNotFound is a success to Cloud Controller when it deletes: it must never
+// stand for a database that is broken.
+func TestBrokenDatabaseIsNeverErrNotFound(t *testing.T) {
+	for _, statement := range []string{`DELETE FROM counter`, `DROP TABLE counter`, `DROP TABLE bindings`} {
+		file := newFile(t)
+		s := twoInstances(t, file)
+		sqlOn(t, file, statement)
+		for name, call := range map[string]func() error{
+			"unbind":      func() error { return s.DeleteBinding(ctx, "i", "b1") },
+			"deprovision": func() error { return s.DeleteInstance(ctx, "i") },
+		} {
+			err := call()
+			require.ErrorIs(t, err, store.ErrUnavailable, statement+": "+name)
+			require.NotErrorIs(t, err, store.ErrNotFound, statement+": "+name)
+			require.NotNil(t, s.View().Access("b1"), "what was not deleted stays in force")
+		}
+	}
+}
+
+func TestCancelledCallLeavesNothingHalfDone(t *testing.T) {
+	s := twoInstances(t, newFile(t))
+	instances, bindings := []string{"i", "healthy", "new"}, []string{"b1", "b2", "b3", "new"}
+	before := state(t, s, instances, bindings)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for name, call := range map[string]func() error{
+		"create": func() error { _, err := s.CreateInstance(ended, instance(t, "new", "{}")); return err },
+		"update": func() error { return s.UpdateInstance(ended, "i", "", setTo(grants.Parameters{})) },
+		"delete": func() error { return s.DeleteInstance(ended, "i") },
+		"bind":   func() error { _, _, err := s.CreateBinding(ended, binding(t, "i", "new", "{}")); return err },
+		"unbind": func() error { return s.DeleteBinding(ended, "i", "b1") },
+		"read":   func() error { _, err := s.Instance(ended, "i"); return err },
+		"list":   func() error { _, err := s.Bindings(ended, "i"); return err },
+		"key":    func() error { _, err := s.Key(ended, "k"); return err },
+		"in the midst of an update": func() error {
+			half, cancel := context.WithCancel(ctx)
+			return s.UpdateInstance(half, "i", "", func(i store.Instance) (store.Instance, error) {
+				i.Parameters = parameters(t, allow(app(7)))
+				cancel()
+				return i, nil
+			})
+		},
+	} {
+		err := call()
+		require.ErrorIs(t, err, store.ErrUnavailable, name)
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.NotErrorIs(t, err, store.ErrDamaged, name)
+		require.Equal(t, before, state(t, s, instances, bindings), name)
+	}
+	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(grants.Parameters{})), "and the store still works")
+}
+
+func TestClosedStoreIsUnavailableAndItsViewServesOn(t *testing.T) {
+	s := twoInstances(t, newFile(t))
+	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.Ping(ctx), store.ErrUnavailable)
+	require.ErrorIs(t, s.DeleteBinding(ctx, "i", "b1"), store.ErrUnavailable)
+	require.NotNil(t, s.View().Access("b1"))
+}

@@ -1,0 +1,159 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+var (
+	ctx   = context.Background()
+	start = time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC)
+)
+
+func newFile(t testing.TB) string { return filepath.Join(t.TempDir(), "state.db") }
+
+func open(t testing.TB, file string) *store.Store {
+	t.Helper()
+	s, err := store.Open(ctx, store.Config{URL: "sqlite://" + file, ReportAllowed: true, Now: func() time.Time { return start }})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// sqlOn runs a statement behind the store's back.
+func sqlOn(t testing.TB, file, statement string, args ...any) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	_, err = db.Exec(statement, args...)
+	require.NoError(t, err)
+}
+
+func guid(n int) identity.GUID {
+	id, err := identity.ParseGUID(fmt.Sprintf("d76446a1-f429-4444-8797-%012x", n+1))
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func app(n int) string { return "cf:app:" + guid(n).String() }
+
+func allow(sources ...string) string {
+	list := ""
+	for _, source := range sources {
+		list += `,"` + source + `"`
+	}
+	return `{"allow":[` + list[min(1, len(list)):] + `]}`
+}
+
+func parameters(t testing.TB, raw string) grants.Parameters {
+	t.Helper()
+	p, err := grants.ParseInstance([]byte(raw))
+	require.NoError(t, err)
+	return p
+}
+
+func instance(t testing.TB, id, raw string) store.Instance {
+	t.Helper()
+	return store.Instance{
+		ID: id, PlanID: "plan-org", Plan: grants.ScopeOrg, CreatedBy: "creator",
+		Owner: grants.Owner{Instance: id, Org: guid(1001), Space: guid(1002)}, Parameters: parameters(t, raw),
+	}
+}
+
+func binding(t testing.TB, instanceID, id, raw string) store.Binding {
+	t.Helper()
+	route, err := grants.ParseRoute(id + ".apps.identity/path")
+	require.NoError(t, err)
+	p, err := grants.ParseBinding([]byte(raw))
+	require.NoError(t, err)
+	return store.Binding{ID: id, InstanceID: instanceID, Route: route, Parameters: p, URL: "https://gw.example/r/" + id + "/token", CreatedBy: "binder"}
+}
+
+func create(t testing.TB, s *store.Store, id, raw string) {
+	t.Helper()
+	created, err := s.CreateInstance(ctx, instance(t, id, raw))
+	require.NoError(t, err)
+	require.True(t, created)
+}
+
+func bind(t testing.TB, s *store.Store, instanceID, id, raw string) store.Binding {
+	t.Helper()
+	stored, created, err := s.CreateBinding(ctx, binding(t, instanceID, id, raw))
+	require.NoError(t, err)
+	require.True(t, created)
+	return stored
+}
+
+// setTo replaces an instance's parameters.
+func setTo(p grants.Parameters) func(store.Instance) (store.Instance, error) {
+	return func(i store.Instance) (store.Instance, error) {
+		i.Parameters = p
+		return i, nil
+	}
+}
+
+// inForce is all that an access says.
+type inForce struct {
+	Binding  string
+	Route    grants.Route
+	Owner    grants.Owner
+	Scope    grants.Scope
+	Mode     grants.Mode
+	Assert   bool
+	Labels   map[string]string
+	Revision int64
+	Rules    []string
+}
+
+func accessOf(s *store.Store, bindingID string) *inForce {
+	a := s.View().Access(bindingID)
+	if a == nil {
+		return nil
+	}
+	f := &inForce{a.Binding, a.Route, a.Owner, a.Scope, a.Mode, a.Assert, a.Labels, a.Revision, nil}
+	if len(f.Labels) == 0 {
+		f.Labels = nil
+	}
+	for _, rule := range a.Live(start, nil).Rules {
+		text, _ := rule.MarshalJSON()
+		f.Rules = append(f.Rules, rule.Origin.String()+" "+string(text))
+	}
+	return f
+}
+
+// state is everything that can be read of these instances.
+func state(t testing.TB, s *store.Store, instances, bindings []string) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for _, id := range instances {
+		if i, err := s.Instance(ctx, id); err == nil {
+			all[id] = fmt.Sprintf("%s %s %v %s rev %d %s %s %s %s", i.PlanID, i.Plan, i.Owner, i.Parameters.JSON(), i.Revision, i.CreatedAt, i.CreatedBy, i.UpdatedAt, i.UpdatedBy)
+		} else {
+			require.ErrorIs(t, err, store.ErrNotFound)
+		}
+		list, err := s.Bindings(ctx, id)
+		require.NoError(t, err)
+		for _, b := range list {
+			all[id+"/"+b.ID] = fmt.Sprintf("%s %s %s rev %d %s %s", b.Route, b.Parameters.JSON(), b.URL, b.Revision, b.CreatedAt, b.CreatedBy)
+		}
+	}
+	for _, id := range bindings {
+		if access := accessOf(s, id); access != nil {
+			all["view "+id] = *access
+		}
+	}
+	return all
+}
