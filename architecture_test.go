@@ -27,18 +27,23 @@ const module = "github.com/mtls-authz/mtls-authz/"
 // folder that is not listed may not exist.
 var mayImport = map[string][]string{
 	"identity":                    {},
-	"grants":                      {"identity"},
+	"grants":                      {"identity", "grants/route"},
+	"grants/route":                {},
+	"grants/parameters":           {"grants", "grants/route", "identity"},
 	"policies":                    {},
-	"rego":                        {"grants", "identity", "policies"},
+	"rego":                        {"grants", "identity", "rego/bundle"},
+	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
 	"cache":                       {"rego", "grants", "identity"},
-	"store":                       {"grants"},
-	"broker":                      {"grants", "store"},
+	"store":                       {"grants", "grants/parameters", "grants/route"},
+	"broker":                      {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
+	"broker/osb":                  {},
 	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/load"},
 	"gateway/headers":             {"identity"},
 	"gateway/load":                {},
 	"gateway/leg3":                {},
-	"gateway/target":              {"grants"},
+	"gateway/target":              {"grants/route"},
 	"gateway/selftest":            {"identity"},
+	"acceptance":                  {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"playground":                  {"playground/ca", "playground/router", "playground/controller"},
 	"playground/ca":               {},
 	"playground/router":           {"playground/router/relay", "playground/router/routes", "playground/router/signature"},
@@ -56,9 +61,9 @@ var mayImport = map[string][]string{
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "cmd/mtls-authz"}, // cmd prints its version
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"}, // cmd prints its version
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
-	"code.cloudfoundry.org/brokerapi":            {"broker"},
+	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store"},
 	"modernc.org/sqlite":                         {"store"},
 	"github.com/pressly/goose":                   {"store"},

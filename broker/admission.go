@@ -3,6 +3,10 @@ package broker
 import (
 	"slices"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 
 	"github.com/mtls-authz/mtls-authz/broker/osb"
@@ -12,7 +16,7 @@ import (
 // checkParameters refuses what the plan or the operator does not allow. Report
 // mode that former has already may stay, without effect: else nobody could
 // take a grant back after the operator has switched report mode off.
-func (b *broker) checkParameters(p, former grants.Parameters, plan grants.Scope) error {
+func (b *broker) checkParameters(p, former parameters.Parameters, plan grants.Scope) error {
 	if p.Scope > plan {
 		return osb.BadRequest("scope %q is wider than the plan's, which is %q", p.Scope, plan)
 	}
@@ -22,23 +26,23 @@ func (b *broker) checkParameters(p, former grants.Parameters, plan grants.Scope)
 	return nil
 }
 
-func reportsMore(p, former grants.Parameters) bool {
+func reportsMore(p, former parameters.Parameters) bool {
 	if p.Mode == grants.Report && former.Mode != grants.Report {
 		return true
 	}
-	return slices.ContainsFunc(p.ReportRoutes, func(r grants.Route) bool { return !slices.Contains(former.ReportRoutes, r) })
+	return slices.ContainsFunc(p.ReportRoutes, func(r route.Route) bool { return !slices.Contains(former.ReportRoutes, r) })
 }
 
 // parseRoute accepts a bind of a route, and nothing else that can be bound.
-func parseRoute(d domain.BindDetails) (grants.Route, error) {
+func parseRoute(d domain.BindDetails) (route.Route, error) {
 	if d.BindResource == nil || d.BindResource.Route == "" || d.AppGUID != "" || d.BindResource.AppGuid != "" || d.BindResource.CredentialClientID != "" {
-		return grants.Route{}, osb.BadRequest("this service protects routes: use cf bind-route-service; it cannot be bound to an app and has no service keys")
+		return route.Route{}, osb.BadRequest("this service protects routes: use cf bind-route-service; it cannot be bound to an app and has no service keys")
 	}
-	return grants.ParseRoute(d.BindResource.Route)
+	return route.Parse(d.BindResource.Route)
 }
 
 // checkRoute refuses what the gateway cannot or may not protect.
-func (b *broker) checkRoute(route grants.Route) error {
+func (b *broker) checkRoute(route route.Route) error {
 	if route.IsWildcard() && !b.AllowWildcards {
 		return osb.BadRequest("route %q: wildcard routes are not protected here, because whoever creates a host below it goes around the gateway; bind the hosts themselves", route)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
 
@@ -48,7 +50,7 @@ func (b *broker) bind(ctx context.Context, instanceID, id string, d domain.BindD
 	if wanted.Route, err = parseRoute(d); err != nil {
 		return stored, false, err
 	}
-	if wanted.Parameters, err = grants.ParseBinding(d.RawParameters); err != nil {
+	if wanted.Parameters, err = parameters.ParseBinding(d.RawParameters); err != nil {
 		return stored, false, err
 	}
 	existing, err := b.Store.Binding(ctx, instanceID, id)
@@ -74,10 +76,10 @@ func (b *broker) admit(wanted *store.Binding, plan grants.Scope) error {
 	if err := b.checkRoute(wanted.Route); err != nil {
 		return err
 	}
-	if err := b.checkParameters(wanted.Parameters, grants.Parameters{}, plan); err != nil {
+	if err := b.checkParameters(wanted.Parameters, parameters.Parameters{}, plan); err != nil {
 		return err
 	}
-	if err := grants.RefuseExpired(wanted.Parameters.Allow, b.Now()); err != nil {
+	if err := parameters.RefuseExpired(wanted.Parameters.Allow, b.Now()); err != nil {
 		return err
 	}
 	token := b.Tokens.Token(wanted.ID)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/broker"
@@ -17,7 +19,7 @@ func TestBind(t *testing.T) { // S7, S8, S9, S16
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
-	r := route(s, bindingA, "Backend.Apps.identity/Path")
+	r := routeOf(s, bindingA, "Backend.Apps.identity/Path")
 	given := raw(`{"allow":["` + app1 + `"],"scope":"space"}`)
 	answer := b.created()(b.BindRoute(ctx, r, given))
 	first := urlOf(t, answer)
@@ -25,23 +27,23 @@ func TestBind(t *testing.T) { // S7, S8, S9, S16
 	require.JSONEq(t, `{"route_service_url":"`+first+`"}`, string(answer.Body), "and nothing else")
 	require.JSONEq(t, `{"route_service_url":"`+first+`","parameters":`+string(given)+`}`, string(b.ok()(b.FetchBinding(ctx, r)).Body))
 	access := b.cfg.Store.View().Access(bindingA)
-	require.Equal(t, grants.Route{Host: "backend.apps.identity", Path: "/path"}, access.Route)
+	require.Equal(t, route.Route{Host: "backend.apps.identity", Path: "/path"}, access.Route)
 	require.Equal(t, grants.ScopeSpace, access.Scope)
 
 	require.Equal(t, first, urlOf(t, b.ok()(b.BindRoute(ctx, r, given))))
-	require.Equal(t, first, urlOf(t, b.ok()(b.BindRoute(ctx, route(s, bindingA, "backend.apps.identity/path"), given))))
+	require.Equal(t, first, urlOf(t, b.ok()(b.BindRoute(ctx, routeOf(s, bindingA, "backend.apps.identity/path"), given))))
 	other := s
 	other.GUID = "other"
 	b.created()(b.CreateService(ctx, other, nil))
-	b.conflict()(b.BindRoute(ctx, route(s, bindingA, "other.apps.identity"), given))
-	b.conflict()(b.BindRoute(ctx, route(s, bindingA, "backend.apps.identity"), given))
+	b.conflict()(b.BindRoute(ctx, routeOf(s, bindingA, "other.apps.identity"), given))
+	b.conflict()(b.BindRoute(ctx, routeOf(s, bindingA, "backend.apps.identity"), given))
 	b.conflict()(b.BindRoute(ctx, r, nil))
-	b.conflict()(b.BindRoute(ctx, route(service(grants.ScopeAny), bindingA, r.Route), given))
-	b.conflict()(b.BindRoute(ctx, route(other, bindingA, r.Route), given))
-	b.gone()(b.UnbindRoute(ctx, route(other, bindingA, "")))
+	b.conflict()(b.BindRoute(ctx, routeOf(service(grants.ScopeAny), bindingA, r.Route), given))
+	b.conflict()(b.BindRoute(ctx, routeOf(other, bindingA, r.Route), given))
+	b.gone()(b.UnbindRoute(ctx, routeOf(other, bindingA, "")))
 	require.Equal(t, access.Revision, b.cfg.Store.View().Access(bindingA).Revision, "nothing of it changed the binding")
 
-	plain := route(s, bindingB, "plain.apps.identity")
+	plain := routeOf(s, bindingB, "plain.apps.identity")
 	require.JSONEq(t, `{"route_service_url":"`+urlOf(t, b.created()(b.BindRoute(ctx, plain, raw("{}"))))+`"}`, string(b.ok()(b.FetchBinding(ctx, plain)).Body), "no parameters, no null")
 
 	require.JSONEq(t, "{}", string(b.ok()(b.DeleteRoute(ctx, r)).Body))
@@ -56,7 +58,7 @@ func TestRouteServiceURLIsTheSameForEver(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
-	r := route(s, bindingA, "*.deep.example")
+	r := routeOf(s, bindingA, "*.deep.example")
 	b.cfg.AllowWildcards = true
 	b.restart()
 	first := urlOf(t, b.created()(b.BindRoute(ctx, r, nil)))
@@ -83,10 +85,10 @@ func TestURLFitsCloudControllersColumn(t *testing.T) {
 	url := func(length int) string { return "https://" + strings.Repeat("g", length-rest-len("https://")) }
 	b.cfg.GatewayURL = url(256)
 	b.restart()
-	require.Contains(t, b.rejected()(b.BindRoute(ctx, route(s, bindingA, "r.example"), nil)).Description(), "GATEWAY_URL")
+	require.Contains(t, b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, "r.example"), nil)).Description(), "GATEWAY_URL")
 	b.cfg.GatewayURL = url(255)
 	b.restart()
-	require.Len(t, urlOf(t, b.created()(b.BindRoute(ctx, route(s, bindingA, "r.example"), nil))), 255)
+	require.Len(t, urlOf(t, b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "r.example"), nil))), 255)
 }
 
 func TestWithoutATokenKeyNothingIsBound(t *testing.T) {
@@ -95,7 +97,7 @@ func TestWithoutATokenKeyNothingIsBound(t *testing.T) {
 	b.created()(b.CreateService(ctx, s, nil))
 	b.cfg.Tokens = []byte{}
 	b.restart()
-	b.expect(http.StatusInternalServerError, controller.Orphaned)(b.BindRoute(ctx, route(s, bindingA, "r.example"), nil))
+	b.expect(http.StatusInternalServerError, controller.Orphaned)(b.BindRoute(ctx, routeOf(s, bindingA, "r.example"), nil))
 	require.Nil(t, b.cfg.Store.View().Access(bindingA))
 }
 
@@ -110,14 +112,14 @@ func TestRoutesThatAreRefused(t *testing.T) { // S10, S11
 		"*.example": "wildcard", "*": "", "a.*.example": "", "*.*.example": "",
 		"gateway.apps.example": "gateway itself", "GATEWAY.apps.example/x": "gateway itself", "own.apps.example": "gateway itself",
 	} {
-		answer := b.rejected()(b.BindRoute(ctx, route(s, bindingA, name), nil))
+		answer := b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, name), nil))
 		require.Contains(t, answer.Description(), description, name)
-		b.gone()(b.UnbindRoute(ctx, route(s, bindingA, name)))
+		b.gone()(b.UnbindRoute(ctx, routeOf(s, bindingA, name)))
 	}
-	require.Equal(t, bindHere, b.rejected()(b.BindRoute(ctx, route(s, bindingA, ""), nil)).Description())
+	require.Equal(t, bindHere, b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, ""), nil)).Description())
 	unknown := s
 	unknown.GUID = "unknown"
-	answer := b.expect(http.StatusNotFound, controller.Rejected)(b.BindRoute(ctx, route(unknown, bindingA, "r.example"), nil))
+	answer := b.expect(http.StatusNotFound, controller.Rejected)(b.BindRoute(ctx, routeOf(unknown, bindingA, "r.example"), nil))
 	require.Contains(t, answer.Description(), `"unknown"`)
 	for _, f := range []func(*controller.Service){
 		func(s *controller.Service) { s.PlanID = broker.PlanID(grants.ScopeAny) }, // not the instance's
@@ -126,11 +128,11 @@ func TestRoutesThatAreRefused(t *testing.T) { // S10, S11
 	} {
 		wrong := s
 		f(&wrong)
-		b.rejected()(b.BindRoute(ctx, route(wrong, bindingA, "r.example"), nil))
+		b.rejected()(b.BindRoute(ctx, routeOf(wrong, bindingA, "r.example"), nil))
 	}
 	for _, id := range []string{"a/b", "a b", "a%2e", "é", "-a", strings.Repeat("a", 129), "a\x00"} {
-		b.rejected()(b.BindRoute(ctx, route(s, id, "r.example"), nil))
-		b.gone()(b.UnbindRoute(ctx, route(s, id, "r.example")))
+		b.rejected()(b.BindRoute(ctx, routeOf(s, id, "r.example"), nil))
+		b.gone()(b.UnbindRoute(ctx, routeOf(s, id, "r.example")))
 	}
 }
 
@@ -141,9 +143,9 @@ func TestWildcardsWhereTheOperatorAllowsThem(t *testing.T) {
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
 	for _, name := range []string{"*.apps.example", "*.example"} {
-		require.Contains(t, b.rejected()(b.BindRoute(ctx, route(s, bindingA, name), nil)).Description(), "gateway itself", "it lies over the gateway's own")
+		require.Contains(t, b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, name), nil)).Description(), "gateway itself", "it lies over the gateway's own")
 	}
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "*.deep.apps.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "*.deep.apps.example"), nil))
 }
 
 func TestAppsAndServiceKeysAreNotBound(t *testing.T) { // S11
@@ -167,10 +169,10 @@ func TestAppsAndServiceKeysAreNotBound(t *testing.T) { // S11
 		})
 	}
 	for _, parameter := range []string{`"mode":"report"`, `"report_routes":[]`, `"assert":true`} {
-		answer := b.rejected()(b.BindRoute(ctx, route(s, bindingA, "r.example"), raw("{"+parameter+"}")))
+		answer := b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, "r.example"), raw("{"+parameter+"}")))
 		require.Contains(t, answer.Description(), "on the service instance")
 	}
-	b.gone()(b.UnbindRoute(ctx, route(s, bindingA, "r.example")))
+	b.gone()(b.UnbindRoute(ctx, routeOf(s, bindingA, "r.example")))
 }
 
 // A lost answer makes Cloud Controller bind the route again under a new id and
@@ -180,7 +182,7 @@ func TestRouteBoundTwice(t *testing.T) { // S12, as far as one process sees it
 		b := newTestbed(t)
 		s := service(grants.ScopeOrg)
 		b.created()(b.CreateService(ctx, s, nil))
-		old, again := route(s, bindingA, "r.example"), route(s, bindingB, "r.example")
+		old, again := routeOf(s, bindingA, "r.example"), routeOf(s, bindingB, "r.example")
 		b.created()(b.BindRoute(ctx, old, nil))
 		if oldFirst {
 			b.ok()(b.UnbindRoute(ctx, old))
@@ -199,7 +201,7 @@ func TestRouteBoundTwice(t *testing.T) { // S12, as far as one process sees it
 func TestRestartBetweenAnyTwoSteps(t *testing.T) { // S20
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
-	r := route(s, bindingA, "r.example")
+	r := routeOf(s, bindingA, "r.example")
 	given := raw(`{"allow":["` + app1 + `"]}`)
 	b.created()(b.CreateService(ctx, s, given))
 	b.restart()

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"code.cloudfoundry.org/brokerapi/v13"
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
@@ -82,7 +86,7 @@ func (b *broker) failure(err error) error {
 		return nil
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, grants.ErrParameters), errors.Is(err, grants.ErrRoute):
+	case errors.Is(err, parameters.ErrParameters), errors.Is(err, route.ErrRoute):
 		return osb.Refuse(http.StatusBadRequest, "%w", err)
 	case errors.Is(err, store.ErrExists):
 		return osb.Refuse(http.StatusConflict, "%w", err)

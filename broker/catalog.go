@@ -3,6 +3,8 @@ package broker
 import (
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/mtls-authz/mtls-authz/grants"
 )
 
@@ -44,10 +46,10 @@ func catalog() []domain.Service {
 	free, updatable := true, true
 	schemas := &domain.ServiceSchemas{
 		Instance: domain.ServiceInstanceSchema{
-			Create: domain.Schema{Parameters: grants.Schema(grants.CreateInstance)},
-			Update: domain.Schema{Parameters: grants.Schema(grants.UpdateInstance)},
+			Create: domain.Schema{Parameters: parameters.Schema(parameters.CreateInstance)},
+			Update: domain.Schema{Parameters: parameters.Schema(parameters.UpdateInstance)},
 		},
-		Binding: domain.ServiceBindingSchema{Create: domain.Schema{Parameters: grants.Schema(grants.CreateBinding)}},
+		Binding: domain.ServiceBindingSchema{Create: domain.Schema{Parameters: parameters.Schema(parameters.CreateBinding)}},
 	}
 	list := make([]domain.ServicePlan, 0, len(plans))
 	for _, plan := range plans {

@@ -18,18 +18,18 @@ func TestDeprovision(t *testing.T) { // S17, S18
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "a.example"), nil))
-	b.created()(b.BindRoute(ctx, route(s, bindingB, "b.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "b.example"), nil))
 	b.ok()(b.UpdateService(ctx, s, controller.Change{PlanID: broker.PlanID(grants.ScopeAny)}))
 	for _, query := range []string{"", "?service_id=" + s.OfferingID, "?plan_id=" + s.PlanID, "?service_id=x&plan_id=" + s.PlanID, "?plan_id=x&service_id=" + s.OfferingID} {
 		refused(t, 400, "")(b.do("DELETE", instancePath+query, ""))
 		refused(t, 400, "")(b.do("DELETE", bindingPath+query, ""))
 	}
 	// Both with the plan as it was before.
-	require.JSONEq(t, "{}", string(b.ok()(b.UnbindRoute(ctx, route(s, bindingA, ""))).Body))
+	require.JSONEq(t, "{}", string(b.ok()(b.UnbindRoute(ctx, routeOf(s, bindingA, ""))).Body))
 	require.JSONEq(t, "{}", string(b.ok()(b.DeleteService(ctx, s)).Body))
 	b.gone()(b.DeleteService(ctx, s))
-	b.gone()(b.UnbindRoute(ctx, route(s, bindingB, "")))
+	b.gone()(b.UnbindRoute(ctx, routeOf(s, bindingB, "")))
 	b.expect(http.StatusNotFound, controller.Rejected)(b.FetchService(ctx, s))
 	require.Nil(t, b.cfg.Store.View().Access(bindingB), "what was still bound went along")
 }
@@ -38,7 +38,7 @@ func TestEverythingSynchronousHasSucceeded(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "a.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.example"), nil))
 	for _, path := range []string{instancePath, bindingPath} {
 		for _, query := range []string{"", "?operation=x&plan_id=y&service_id=z"} {
 			res, body := b.do("GET", path+"/last_operation"+query, "")
@@ -72,9 +72,9 @@ func TestManyAtOnce(t *testing.T) { // S15
 	}
 	running.Wait()
 	for n := range 8 {
-		running.Go(func() { a, err := b.BindRoute(ctx, route(s, bindingA, "a.example"), nil); count("same bind", a, err) })
+		running.Go(func() { a, err := b.BindRoute(ctx, routeOf(s, bindingA, "a.example"), nil); count("same bind", a, err) })
 		running.Go(func() {
-			a, err := b.BindRoute(ctx, route(s, fmt.Sprintf("b%d", n), fmt.Sprintf("b%d.example", n)), nil)
+			a, err := b.BindRoute(ctx, routeOf(s, fmt.Sprintf("b%d", n), fmt.Sprintf("b%d.example", n)), nil)
 			count("other bind", a, err)
 		})
 		running.Go(func() {
@@ -84,7 +84,7 @@ func TestManyAtOnce(t *testing.T) { // S15
 	}
 	running.Wait()
 	for range 8 {
-		running.Go(func() { a, err := b.UnbindRoute(ctx, route(s, bindingA, "")); count("unbind", a, err) })
+		running.Go(func() { a, err := b.UnbindRoute(ctx, routeOf(s, bindingA, "")); count("unbind", a, err) })
 	}
 	running.Wait()
 	require.Equal(t, map[string]int{

@@ -117,7 +117,7 @@ func service(scope grants.Scope) controller.Service {
 	}
 }
 
-func route(s controller.Service, guid, name string) controller.Binding {
+func routeOf(s controller.Service, guid, name string) controller.Binding {
 	return controller.Binding{GUID: guid, Route: name, Service: s}
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"code.cloudfoundry.org/brokerapi/v13/domain"
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
 
@@ -39,11 +41,11 @@ func (b *broker) provision(ctx context.Context, id string, d domain.ProvisionDet
 	if err := osb.CheckContext(d.RawContext, owner.Org.String(), owner.Space.String()); err != nil {
 		return false, err
 	}
-	parameters, err := grants.ParseInstance(d.RawParameters)
+	given, err := parameters.ParseInstance(d.RawParameters)
 	if err != nil {
 		return false, err
 	}
-	wanted := store.Instance{ID: id, PlanID: d.PlanID, Plan: plan, Owner: owner, Parameters: parameters, CreatedBy: osb.Originator(ctx)}
+	wanted := store.Instance{ID: id, PlanID: d.PlanID, Plan: plan, Owner: owner, Parameters: given, CreatedBy: osb.Originator(ctx)}
 	existing, err := b.Store.Instance(ctx, id)
 	switch {
 	case err == nil && existing.Same(wanted):
@@ -53,10 +55,10 @@ func (b *broker) provision(ctx context.Context, id string, d domain.ProvisionDet
 	case !errors.Is(err, store.ErrNotFound):
 		return false, err
 	}
-	if err := b.checkParameters(parameters, grants.Parameters{}, plan); err != nil {
+	if err := b.checkParameters(given, parameters.Parameters{}, plan); err != nil {
 		return false, err
 	}
-	if err := grants.RefuseExpired(parameters.Allow, b.Now()); err != nil {
+	if err := parameters.RefuseExpired(given.Allow, b.Now()); err != nil {
 		return false, err
 	}
 	return b.Store.CreateInstance(ctx, wanted)
@@ -123,14 +125,14 @@ func (b *broker) GetInstance(ctx context.Context, id string, _ domain.FetchInsta
 	if err != nil { // added last, and never left out
 		status.Warnings = append(status.Warnings, "a bound route is damaged in the gateway's database and refuses everybody: unbind it and bind it again")
 	}
-	var parameters map[string]json.RawMessage
-	if err := json.Unmarshal(instance.Parameters.JSON(), &parameters); err != nil {
+	var answer map[string]json.RawMessage
+	if err := json.Unmarshal(instance.Parameters.JSON(), &answer); err != nil {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
-	if parameters["status"], err = json.Marshal(status); err != nil {
+	if answer["status"], err = json.Marshal(status); err != nil {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
-	return domain.GetInstanceDetailsSpec{ServiceID: ServiceID, PlanID: instance.PlanID, Parameters: parameters}, nil
+	return domain.GetInstanceDetailsSpec{ServiceID: ServiceID, PlanID: instance.PlanID, Parameters: answer}, nil
 }
 
 // LastOperation implements domain.ServiceBroker. Nothing is asynchronous: what

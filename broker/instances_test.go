@@ -96,7 +96,7 @@ func TestContextMustNameTheOwner(t *testing.T) {
 		refused(t, http.StatusBadRequest, "not those of the service instance")(b.do("PUT", bindingPath, body(context)))
 		refused(t, http.StatusBadRequest, "not those of the service instance")(b.do("PATCH", instancePath, body(context)))
 	}
-	b.gone()(b.UnbindRoute(ctx, route(s, bindingA, "r.example")))
+	b.gone()(b.UnbindRoute(ctx, routeOf(s, bindingA, "r.example")))
 }
 
 // Every refusal is one line that names the entry.
@@ -130,7 +130,7 @@ func TestRefusedParameters(t *testing.T) { // S4, S6, S10
 		{`{"mtls_allowed_apps":"x"}`, []string{"mtls_allowed_apps", `"x"`}},
 		{`{"mtls_allow_any":true,"allow":[]}`, []string{"mtls_allow_any", "allow"}},
 	} {
-		created, bound := s, route(s, bindingA, "r.example")
+		created, bound := s, routeOf(s, bindingA, "r.example")
 		created.GUID = "new"
 		for op, answer := range map[string]*controller.Answer{
 			"create": b.rejected()(b.CreateService(ctx, created, raw(c.parameters))),
@@ -237,7 +237,7 @@ func TestRepeatAfterAGrantHasExpired(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	given := raw(`{"allow":[{"source":"` + app1 + `","expires":"2026-05-04T11:00:00Z"}]}`)
-	r := route(s, bindingA, "r.example")
+	r := routeOf(s, bindingA, "r.example")
 	b.created()(b.CreateService(ctx, s, given))
 	first := urlOf(t, b.created()(b.BindRoute(ctx, r, given)))
 	b.now = b.now.Add(time.Hour)
@@ -249,12 +249,12 @@ func TestRepeatAfterAGrantHasExpired(t *testing.T) {
 	other := s
 	other.GUID = "new"
 	b.rejected()(b.CreateService(ctx, other, given))
-	b.rejected()(b.BindRoute(ctx, route(s, bindingB, "r.example"), given))
+	b.rejected()(b.BindRoute(ctx, routeOf(s, bindingB, "r.example"), given))
 }
 
 func TestReportModeSwitchedOff(t *testing.T) {
 	b := newTestbed(t)
-	s, r := service(grants.ScopeOrg), route(service(grants.ScopeOrg), bindingA, "r.example")
+	s, r := service(grants.ScopeOrg), routeOf(service(grants.ScopeOrg), bindingA, "r.example")
 	b.created()(b.CreateService(ctx, s, raw(`{"mode":"report","report_routes":["r.example","q.example"],"allow":["`+app1+`"]}`)))
 	b.created()(b.BindRoute(ctx, r, nil))
 	require.Equal(t, "report", b.statusOf(s).Mode)

@@ -14,7 +14,7 @@ import (
 func TestOneLineForEachChangeAndNoneForReads(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
-	r := route(s, bindingA, "r.example")
+	r := routeOf(s, bindingA, "r.example")
 	b.created()(b.CreateService(ctx, s, nil))
 	b.created()(b.BindRoute(ctx, r, nil))
 	b.ok()(b.FetchService(ctx, s))
@@ -57,14 +57,14 @@ func TestRefusedPasswordIsLoggedAndNamesNobody(t *testing.T) {
 func TestNoParameterTokenOrPasswordInAnyLogLine(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
-	r := route(s, bindingA, "secret-route.example")
+	r := routeOf(s, bindingA, "secret-route.example")
 	const given = `{"allow":["` + app1 + `"],"labels":{"secret-label":"x"},"annotations":{"a":"secret-note"}}`
 	b.created()(b.CreateService(ctx, s, raw(given)))
 	b.created()(b.BindRoute(ctx, r, raw(given)))
 	b.ok()(b.BindRoute(ctx, r, raw(given)))
-	b.conflict()(b.BindRoute(ctx, route(s, bindingA, "secret-other.example"), raw(given)))
+	b.conflict()(b.BindRoute(ctx, routeOf(s, bindingA, "secret-other.example"), raw(given)))
 	b.conflict()(b.CreateService(ctx, s, raw(`{"labels":{"secret-label":"y"}}`)))
-	b.rejected()(b.BindRoute(ctx, route(s, bindingB, "secret-tcp.example:99"), nil))
+	b.rejected()(b.BindRoute(ctx, routeOf(s, bindingB, "secret-tcp.example:99"), nil))
 	b.rejected()(b.UpdateService(ctx, s, change(`{"secret-unknown":1}`)))
 	b.rejected()(b.UpdateService(ctx, s, change(`{"allow":["secret-source"]}`)))
 	b.ok()(b.FetchBinding(ctx, r))

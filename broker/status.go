@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -58,7 +62,7 @@ func (b *broker) status(instance store.Instance, bindings []store.Binding) *stat
 		s.Mode = grants.Enforce.String()
 		s.warn("report mode is switched off by the operator of this platform: every route is enforced")
 	}
-	bound, budget := make(map[grants.Route]bool, len(bindings)), maxGrantBytes
+	bound, budget := make(map[route.Route]bool, len(bindings)), maxGrantBytes
 	for _, binding := range bindings {
 		if bound[binding.Route] {
 			s.warn("route %s is bound more than once; a failed bind may have left one of the bindings behind", binding.Route)
@@ -72,7 +76,7 @@ func (b *broker) status(instance store.Instance, bindings []store.Binding) *stat
 	}
 	s.warnParameters(instance.Parameters, bound, b.Now())
 	for _, binding := range bindings {
-		s.warnGrants("binding of "+binding.Route.String()+": ", binding.Parameters.Allow, map[grants.Route]bool{binding.Route: true}, b.Now())
+		s.warnGrants("binding of "+binding.Route.String()+": ", binding.Parameters.Allow, map[route.Route]bool{binding.Route: true}, b.Now())
 	}
 	s.warnRoutes()
 	return s
@@ -93,7 +97,7 @@ func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 	return r
 }
 
-func (s *status) warnParameters(p grants.Parameters, bound map[grants.Route]bool, now time.Time) {
+func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
 	if len(bound) == 0 {
 		s.warn("no route is bound: use cf bind-route-service")
 	}
@@ -109,7 +113,7 @@ func (s *status) warnParameters(p grants.Parameters, bound map[grants.Route]bool
 }
 
 // warnGrants names the grants of a list that do not apply.
-func (s *status) warnGrants(where string, list []grants.Grant, bound map[grants.Route]bool, now time.Time) {
+func (s *status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
 	for i, grant := range list {
 		if grant.Terms == nil {
 			continue

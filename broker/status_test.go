@@ -36,8 +36,8 @@ func TestInstanceAnswerIsTheGoldenOne(t *testing.T) { // S5
 			{"source": "cf:org:6e424e4e-5e46-419a-9cb6-eac9de2794e8", "methods": ["GET", "HEAD"], "paths": ["/metrics", "/api/**"], "routes": ["backend.apps.identity"], "expires": "2026-12-31T00:00:00Z", "reason": "INC-1234"},
 			{"source": "`+app2+`", "expires": "2026-05-04T11:00:00Z"}],
 		"labels": {"team": "payments"}, "annotations": {"contact": "payments@example.com"}}`)))
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "Backend.apps.identity"), raw(`{"scope":"space","allow":["cf:any"]}`)))
-	b.created()(b.BindRoute(ctx, route(s, bindingB, "backend.apps.identity/beta"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "Backend.apps.identity"), raw(`{"scope":"space","allow":["cf:any"]}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "backend.apps.identity/beta"), nil))
 	b.now = b.now.Add(time.Hour)
 	golden(t, "instance.json", b.ok()(b.FetchService(ctx, s)).Body)
 }
@@ -48,7 +48,7 @@ func TestEmptyInstanceSaysWhatIsMissing(t *testing.T) {
 	b.created()(b.CreateService(ctx, s, nil))
 	require.Equal(t, "{}", b.parametersOf(s))
 	require.Equal(t, []string{"no route is bound: use cf bind-route-service"}, b.statusOf(s).Warnings)
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "r.example"), raw(`{"allow":[{"source":"`+app1+`","routes":["other.example"]}]}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "r.example"), raw(`{"allow":[{"source":"`+app1+`","routes":["other.example"]}]}`)))
 	require.Equal(t, []string{
 		"binding of r.example: allow[0]: " + app1 + " names the route other.example, which is not bound",
 		"routes[0]: nobody may call r.example; add somebody with allow_add",
@@ -66,7 +66,7 @@ func TestStatusIsBounded(t *testing.T) {
 	b.created()(b.CreateService(ctx, s, raw(`{"allow":[`+strings.Join(entries, ",")+`,{"source":"cf:any","routes":["`+strings.Join(names(100), `","`)+`"]}]}`)))
 	const routes = 30
 	for n := range routes {
-		b.created()(b.BindRoute(ctx, route(s, fmt.Sprintf("b%d", n), fmt.Sprintf("r%d.example", n)), raw(`{"allow":[{"source":"cf:any","routes":["elsewhere.example"]}]}`)))
+		b.created()(b.BindRoute(ctx, routeOf(s, fmt.Sprintf("b%d", n), fmt.Sprintf("r%d.example", n)), raw(`{"allow":[{"source":"cf:any","routes":["elsewhere.example"]}]}`)))
 	}
 	answer := b.ok()(b.FetchService(ctx, s))
 	require.Less(t, len(answer.Body), 3<<20)
@@ -96,21 +96,21 @@ func TestDamagedRowsCanBeSeenAndDeleted(t *testing.T) {
 	b := newTestbed(t)
 	s := service(grants.ScopeOrg)
 	b.created()(b.CreateService(ctx, s, nil))
-	b.created()(b.BindRoute(ctx, route(s, bindingA, "a.example"), nil))
-	b.created()(b.BindRoute(ctx, route(s, bindingB, "b.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.example"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "b.example"), nil))
 	b.damage(`UPDATE bindings SET route = '' WHERE id = '` + bindingA + `'`)
 	b.restart()
 	is := b.statusOf(s)
 	require.Len(t, is.Routes, 1)
 	require.Contains(t, strings.Join(is.Warnings, "\n"), "damaged")
-	b.expect(503, controller.Failed)(b.FetchBinding(ctx, route(s, bindingA, "")))
+	b.expect(503, controller.Failed)(b.FetchBinding(ctx, routeOf(s, bindingA, "")))
 	b.ok()(b.UpdateService(ctx, s, change(`{"labels":{"a":"b"}}`)))
-	b.ok()(b.UnbindRoute(ctx, route(s, bindingA, "")))
+	b.ok()(b.UnbindRoute(ctx, routeOf(s, bindingA, "")))
 
 	b.damage(`UPDATE instances SET parameters = '{"x":1}'`)
 	b.expect(503, controller.Failed)(b.FetchService(ctx, s))
 	b.expect(503, controller.Orphaned)(b.CreateService(ctx, s, nil))
-	b.ok()(b.UnbindRoute(ctx, route(s, bindingB, "")))
+	b.ok()(b.UnbindRoute(ctx, routeOf(s, bindingB, "")))
 	b.ok()(b.DeleteService(ctx, s))
 }
 

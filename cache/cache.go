@@ -38,7 +38,8 @@ type Config struct {
 type Cache struct {
 	cfg   Config
 	local *otter.Cache[key, entry]
-	hits  *prometheus.CounterVec
+	// lookups are by rego.Tier.
+	lookups [rego.Shared + 1]prometheus.Counter
 }
 
 // key is the digest of everything that a decision depends on.
@@ -68,15 +69,20 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{cfg: cfg, local: local, hits: prometheus.NewCounterVec(prometheus.CounterOpts{
+	c := &Cache{cfg: cfg, local: local}
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mtls_authz_cache_lookups_total", Help: "Decisions by where they came from: local, shared or miss.",
-	}, []string{"tier"})}
-	cfg.Metrics.MustRegister(c.hits)
+	}, []string{"tier"})
+	cfg.Metrics.MustRegister(lookups)
+	for _, tier := range []rego.Tier{rego.Miss, rego.Local, rego.Shared} {
+		c.lookups[tier] = lookups.WithLabelValues(tier.String())
+	}
 	return c, nil
 }
 
 // Decide returns the remembered decision, or asks the request's policy and
-// remembers what it says. Errors are not remembered.
+// remembers what it says. Errors are not remembered. The headers of a decision
+// are shared with other requests and must not be changed.
 func (c *Cache) Decide(ctx context.Context, r *rego.Request) (rego.Decision, error) {
 	now := c.cfg.Now()
 	k := keyOf(r)
@@ -84,7 +90,11 @@ func (c *Cache) Decide(ctx context.Context, r *rego.Request) (rego.Decision, err
 		return c.from(rego.Local, found.decision), nil
 	}
 	if found, ok := c.cfg.Shared.get(ctx, k, now); ok {
-		c.local.Set(k, found)
+		// Another instance may have another clock, or remember for longer.
+		if end := c.notAfter(r, found.decision, now); end.Before(found.notAfter) {
+			found.notAfter = end
+		}
+		c.remember(k, found, now)
 		return c.from(rego.Shared, found.decision), nil
 	}
 	decision, err := r.Policy.Decide(ctx, r)
@@ -92,15 +102,23 @@ func (c *Cache) Decide(ctx context.Context, r *rego.Request) (rego.Decision, err
 		return rego.Decision{}, err
 	}
 	fresh := entry{decision, c.notAfter(r, decision, now)}
-	if now.Before(fresh.notAfter) {
-		c.local.Set(k, fresh)
-		c.cfg.Shared.put(k, fresh)
+	if c.remember(k, fresh, now) {
+		c.cfg.Shared.put(k, fresh, now)
 	}
 	return c.from(rego.Miss, decision), nil
 }
 
+// remember keeps an entry in memory, unless it has ended already.
+func (c *Cache) remember(k key, e entry, now time.Time) bool {
+	if !now.Before(e.notAfter) {
+		return false
+	}
+	c.local.Set(k, e)
+	return true
+}
+
 func (c *Cache) from(tier rego.Tier, d rego.Decision) rego.Decision {
-	c.hits.WithLabelValues(tier.String()).Inc()
+	c.lookups[tier].Inc()
 	d.Cache = tier
 	return d
 }
@@ -128,7 +146,7 @@ const formatVersion = 1
 // grants (which the next expiry identifies within a revision), and the whole
 // request, every part with its length.
 func keyOf(r *rego.Request) key {
-	b := make([]byte, 0, 512)
+	b := make([]byte, 0, 1<<10) // on the stack unless the request is longer
 	digest := r.Policy.Digest()
 	b = append(b, formatVersion)
 	b = append(b, digest[:]...)
@@ -143,10 +161,22 @@ func keyOf(r *rego.Request) key {
 	b = text(b, r.Method)
 	b = text(b, r.Host)
 	b = text(b, r.Path)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Segments)))
+	for _, segment := range r.Segments {
+		b = text(b, segment)
+	}
 	if r.Policy.Reads().Now {
-		b = binary.BigEndian.AppendUint64(b, uint64(r.Now.Unix()/60))
+		b = minute(b, r.Now.In(r.Policy.Zone()))
 	}
 	return sha256.Sum256(b)
+}
+
+// minute is what input.now says, which the time zone decides: instances with
+// different ones do not share it.
+func minute(b []byte, now time.Time) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(now.Year()))
+	b = binary.BigEndian.AppendUint16(b, uint16(now.YearDay()))
+	return binary.BigEndian.AppendUint16(b, uint16(now.Hour()*60+now.Minute()))
 }
 
 // nanos is 0 for a grant set that never expires.

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,10 @@ const (
 	breakerPause = 2 * time.Second
 	// maxPending bounds the writes waiting for Redis; more are dropped.
 	maxPending = 1024
-	keyPrefix  = "mtls-authz:1:"
+	// maxValue is more than any entry takes: a longer value in Redis is not ours
+	// and must not be fetched whole.
+	maxValue  = 32 << 10
+	keyPrefix = "mtls-authz:1:"
 )
 
 // Shared is the tier in Redis. The nil Shared remembers nothing.
@@ -48,6 +50,8 @@ type write struct {
 
 // SharedConfig configures [NewShared]. All fields are required.
 type SharedConfig struct {
+	// Client must respect the deadlines of its contexts (ContextTimeoutEnabled)
+	// and not retry (MaxRetries: -1): a request waits once.
 	Client redis.UniversalClient
 	// MACKey binds entries to their keys; all instances have the same.
 	MACKey  []byte
@@ -56,7 +60,11 @@ type SharedConfig struct {
 }
 
 // NewShared returns the tier in Redis. [Shared.Run] must run for it to write.
+// It panics without a MAC key: anybody could make entries then.
 func NewShared(cfg SharedConfig) *Shared {
+	if len(cfg.MACKey) == 0 {
+		panic("cache: SharedConfig.MACKey is required")
+	}
 	s := &Shared{
 		client: cfg.Client, macKey: cfg.MACKey, log: cfg.Log, pending: make(chan write, maxPending),
 		badMACs: prometheus.NewCounter(prometheus.CounterOpts{
@@ -76,8 +84,11 @@ func (s *Shared) Run(ctx context.Context) {
 		case w := <-s.pending:
 			if s.closed() {
 				limited, cancel := context.WithTimeout(ctx, redisWait)
-				s.note(s.client.Set(limited, w.name, w.value, w.ttl).Err())
+				err := s.client.Set(limited, w.name, w.value, w.ttl).Err()
 				cancel()
+				if ctx.Err() == nil { // else the gateway ends, not Redis
+					s.note(err)
+				}
 			}
 		}
 	}
@@ -99,14 +110,11 @@ func (s *Shared) closed() bool {
 
 // note opens the breaker on the first failure and closes it on a success.
 func (s *Shared) note(err error) {
-	if err == nil || errors.Is(err, redis.Nil) {
-		if s.openUntil.Swap(0) != 0 {
+	if err == nil {
+		if s.openUntil.Load() != 0 && s.openUntil.Swap(0) != 0 {
 			s.log.Info("redis is back; decisions are shared again")
 		}
 		return
-	}
-	if errors.Is(err, context.Canceled) {
-		return // the client of the gateway went away
 	}
 	if s.openUntil.Swap(time.Now().Add(breakerPause).UnixNano()) == 0 {
 		s.log.Warn("redis does not answer; decisions are not shared until it does", slog.String("error", err.Error()))
@@ -117,26 +125,33 @@ func (s *Shared) get(ctx context.Context, k key, now time.Time) (entry, bool) {
 	if s == nil || !s.closed() {
 		return entry{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisWait)
+	limited, cancel := context.WithTimeout(ctx, redisWait)
 	defer cancel()
-	value, err := s.client.Get(ctx, name(k)).Bytes()
+	value, err := s.client.GetRange(limited, name(k), 0, maxValue-1).Result()
+	if ctx.Err() != nil {
+		return entry{}, false // the client of the gateway left; that says nothing of Redis
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") { // somebody else's value at our key
+		s.badMACs.Inc()
+		err = nil
+	}
 	s.note(err)
-	if err != nil {
+	if err != nil || value == "" { // GETRANGE says "" where there is nothing
 		return entry{}, false
 	}
-	found, ok := s.open(k, value)
+	found, ok := s.open(k, []byte(value))
 	if !ok {
 		s.badMACs.Inc()
 	}
 	return found, ok && now.Before(found.notAfter)
 }
 
-func (s *Shared) put(k key, e entry) {
+func (s *Shared) put(k key, e entry, now time.Time) {
 	if s == nil {
 		return
 	}
-	ttl := time.Until(e.notAfter)
-	if ttl < time.Millisecond {
+	ttl := e.notAfter.Sub(now)
+	if ttl < time.Millisecond { // Redis counts in milliseconds, and 0 means for ever
 		return
 	}
 	select {

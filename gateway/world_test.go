@@ -21,6 +21,8 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
@@ -111,17 +113,17 @@ func routerTo(tb testing.TB, app http.HandlerFunc) *leg3.Router {
 
 // bind makes the world's binding protect a route with these parameters, in the
 // org of the owner.
-func (w *world) bind(route, parameters string) {
-	parsed, err := grants.ParseRoute(route)
+func (w *world) bind(to, given string) {
+	parsed, err := route.Parse(to)
 	require.NoError(w.tb, err)
-	p, err := grants.ParseInstance([]byte(parameters))
+	p, err := parameters.ParseInstance([]byte(given))
 	require.NoError(w.tb, err)
 	o := grants.Owner{Instance: "service-instance"}
 	require.NoError(w.tb, o.Org.UnmarshalText([]byte(owner.Org)))
 	require.NoError(w.tb, o.Space.UnmarshalText([]byte(owner.Space)))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.access[binding] = grants.NewAccess(grants.Bound{Binding: binding, Route: parsed, Owner: o, Plan: grants.ScopeOrg, Instance: p, ReportAllowed: true, Revision: 1})
+	w.access[binding] = parameters.NewAccess(parameters.Bound{Binding: binding, Route: parsed, Owner: o, Plan: grants.ScopeOrg, Instance: p, ReportAllowed: true, Revision: 1})
 }
 
 func (w *world) unbind() {

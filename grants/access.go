@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -59,7 +61,7 @@ type Site struct {
 type Access struct {
 	// Binding is the binding's guid.
 	Binding string
-	Route   Route
+	Route   route.Route
 	Owner   Owner
 	// Scope is the narrowest of plan, instance and binding.
 	Scope Scope
@@ -77,61 +79,22 @@ type Access struct {
 	live  atomic.Pointer[Live]
 }
 
-// Bound is all that [NewAccess] merges.
-type Bound struct {
-	Binding  string
-	Route    Route
-	Owner    Owner
-	Plan     Scope
-	Revision int64
-	// Instance and OfBinding are the parameters of the two.
-	Instance, OfBinding Parameters
-	// ReportAllowed is the operator's word on report mode.
-	ReportAllowed bool
-}
-
-// NewAccess merges the parameters of an instance and a binding, under the
-// plan's scope, into what applies to the bound route.
-func NewAccess(b Bound) *Access {
-	a := &Access{
-		Binding: b.Binding, Route: b.Route, Owner: b.Owner, Revision: b.Revision,
-		Scope:  Narrowest(b.Plan, b.Instance.Scope, b.OfBinding.Scope),
-		Assert: b.Instance.Assert,
-		Labels: mergeLabels(b.Instance.Labels, b.OfBinding.Labels),
-	}
-	if b.Plan == 0 {
-		a.Scope = 0 // an unknown plan is no boundary: nobody
-	}
-	if b.ReportAllowed && (b.Instance.Mode == Report || slices.Contains(b.Instance.ReportRoutes, b.Route)) {
-		a.Mode = Report
-	}
-	a.rules = appendRules(nil, b.Instance.Allow, FromInstance, b.Route)
-	a.rules = appendRules(a.rules, b.OfBinding.Allow, FromBinding, b.Route)
+// NewAccess completes an access with the grants of its instance and its binding
+// that apply to its route. The access is the caller's no more.
+func NewAccess(a *Access, ofInstance, ofBinding []Grant) *Access {
+	a.rules = appendRules(nil, ofInstance, FromInstance, a.Route)
+	a.rules = appendRules(a.rules, ofBinding, FromBinding, a.Route)
 	sortRules(a.rules)
 	return a
 }
 
-func mergeLabels(instance, binding map[string]string) map[string]string {
-	if len(binding) == 0 {
-		return instance
-	}
-	merged := make(map[string]string, len(instance)+len(binding))
-	for key, value := range instance {
-		merged[key] = value
-	}
-	for key, value := range binding {
-		merged[key] = value
-	}
-	return merged
-}
-
 // appendRules adds the grants whose routes leave the bound route in. Only the
 // operator's routes are patterns.
-func appendRules(rules []Rule, list []Grant, origin Origin, bound Route) []Rule {
+func appendRules(rules []Rule, list []Grant, origin Origin, bound route.Route) []Rule {
 	rules = slices.Grow(rules, len(list))
 	for _, grant := range list {
 		if grant.Terms != nil && grant.Terms.Routes != nil {
-			applies := func(r Route) bool { return r == bound || origin == FromOperator && r.covers(bound) }
+			applies := func(r route.Route) bool { return r == bound || origin == FromOperator && r.Covers(bound) }
 			if !slices.ContainsFunc(grant.Terms.Routes, applies) {
 				continue
 			}
@@ -187,10 +150,10 @@ func (a *Access) makeLive(now time.Time, site *Site) *Live {
 		live.Rules = appendRules(slices.Clone(a.rules), site.Grants, FromOperator, a.Route)
 		sortRules(live.Rules)
 	}
-	if slices.ContainsFunc(live.Rules, func(r Rule) bool { return r.expired(now) }) {
+	if slices.ContainsFunc(live.Rules, func(r Rule) bool { return r.Expired(now) }) {
 		kept := make([]Rule, 0, len(live.Rules))
 		for _, rule := range live.Rules {
-			if !rule.expired(now) {
+			if !rule.Expired(now) {
 				kept = append(kept, rule)
 			}
 		}

@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -30,7 +34,7 @@ func TestScopeIsTheNarrowestOfPlanInstanceAndBinding(t *testing.T) {
 	} {
 		b := bound(given(t, c.instance))
 		b.Plan, b.OfBinding = c.plan, given(t, c.binding)
-		assert.Equal(t, c.want, grants.NewAccess(b).Scope, "%+v", c)
+		assert.Equal(t, c.want, parameters.NewAccess(b).Scope, "%+v", c)
 	}
 }
 
@@ -41,7 +45,7 @@ func TestZeroValuesDeny(t *testing.T) {
 	deny(t, access.Live(now, nil), caller, "GET /")
 	deny(t, &grants.Live{}, caller, "GET /")
 
-	access = grants.NewAccess(grants.Bound{})
+	access = parameters.NewAccess(parameters.Bound{})
 	assert.Zero(t, access.Scope)
 	assert.Empty(t, access.Live(now, &grants.Site{}).Rules)
 	assert.Empty(t, grants.Origin(0).String())
@@ -66,20 +70,20 @@ func TestModeIsTheRoutesOwn(t *testing.T) {
 	} {
 		b := bound(given(t, c.instance))
 		b.ReportAllowed = c.allowed
-		assert.Equal(t, c.want, grants.NewAccess(b).Mode, "%+v", c)
+		assert.Equal(t, c.want, parameters.NewAccess(b).Mode, "%+v", c)
 	}
 	t.Run("a binding cannot ask for it", func(t *testing.T) {
 		b := bound(given(t, `{}`))
 		b.ReportAllowed, b.OfBinding = true, given(t, `{"mode":"report","assert":true}`)
-		assert.Equal(t, grants.Enforce, grants.NewAccess(b).Mode)
-		assert.False(t, grants.NewAccess(b).Assert)
+		assert.Equal(t, grants.Enforce, parameters.NewAccess(b).Mode)
+		assert.False(t, parameters.NewAccess(b).Assert)
 	})
 }
 
 func TestAccessCarriesWhatItWasBoundWith(t *testing.T) {
 	b := bound(given(t, `{"assert":true,"labels":{"team":"payments","tier":"1"}}`))
 	b.OfBinding = given(t, `{"labels":{"tier":"2","zone":"a"}}`)
-	access := grants.NewAccess(b)
+	access := parameters.NewAccess(b)
 	assert.Equal(t, map[string]string{"team": "payments", "tier": "2", "zone": "a"}, access.Labels, "the binding's labels win")
 	assert.Equal(t, map[string]string{"team": "payments", "tier": "1"}, b.Instance.Labels, "and change nobody else's")
 	assert.True(t, access.Assert)
@@ -93,7 +97,7 @@ func TestEveryGrantKeepsItsOrigin(t *testing.T) {
 	b := bound(allowing(t, app, org))
 	b.OfBinding = allowing(t, app2, app)
 	operator := site(t, space, app)
-	live := grants.NewAccess(b).Live(now, operator)
+	live := parameters.NewAccess(b).Live(now, operator)
 	origins := map[string][]string{}
 	for _, rule := range live.Rules {
 		origins[rule.Source.String()] = append(origins[rule.Source.String()], rule.Origin.String())
@@ -112,12 +116,12 @@ func TestOrderWithinASource(t *testing.T) {
 	}
 	b := bound(allowing(t, entries...))
 	b.OfBinding = allowing(t, entries...)
-	rules := grants.NewAccess(b).Live(now, site(t, entries...)).Rules
+	rules := parameters.NewAccess(b).Live(now, site(t, entries...)).Rules
 	rules = slices.DeleteFunc(rules, func(r grants.Rule) bool { return r.Source.String() != app })
 	require.Len(t, rules, 60)
 	for i, rule := range rules {
 		assert.Equal(t, grants.Origin(i/20)+grants.FromInstance, rule.Origin)
-		assert.Equal(t, grants.PathPattern(fmt.Sprintf("/%02d", i%20)), rule.Terms.Paths[0])
+		assert.Equal(t, route.Pattern(fmt.Sprintf("/%02d", i%20)), rule.Terms.Paths[0])
 	}
 }
 
@@ -125,7 +129,7 @@ func TestOrderWithinASource(t *testing.T) {
 // much room there is behind these in memory.
 func TestOperatorsGrantsAreNotMixedIntoTheOwners(t *testing.T) {
 	for n := 1; n < 40; n++ {
-		access := grants.NewAccess(bound(given(t, `{"allow":[`+numbered(1, n+1)+`]}`)))
+		access := parameters.NewAccess(bound(given(t, `{"allow":[`+numbered(1, n+1)+`]}`)))
 		before := slices.Clone(access.Live(now, nil).Rules)
 		access.Live(now, site(t, "cf:app:00000000-0000-0000-0000-000000000001"))
 		assert.Equal(t, before, access.Live(now, nil).Rules, "%d grants", n)
@@ -158,12 +162,12 @@ func TestRoutesLimitAGrant(t *testing.T) {
 	} {
 		entry := `{"source":"` + app + `","routes":["unrelated.example","` + c.routes + `"]}`
 		b := bound(allowing(t, entry))
-		b.Route = route(c.bound)
-		assert.Len(t, grants.NewAccess(b).Live(now, nil).Rules, count(c.owner), "owner: %+v", c)
-		b.Instance, b.OfBinding = grants.Parameters{}, allowing(t, entry)
-		assert.Len(t, grants.NewAccess(b).Live(now, nil).Rules, count(c.owner), "binding: %+v", c)
-		b.OfBinding = grants.Parameters{}
-		assert.Len(t, grants.NewAccess(b).Live(now, site(t, entry)).Rules, count(c.operator), "operator: %+v", c)
+		b.Route = routeOf(c.bound)
+		assert.Len(t, parameters.NewAccess(b).Live(now, nil).Rules, count(c.owner), "owner: %+v", c)
+		b.Instance, b.OfBinding = parameters.Parameters{}, allowing(t, entry)
+		assert.Len(t, parameters.NewAccess(b).Live(now, nil).Rules, count(c.owner), "binding: %+v", c)
+		b.OfBinding = parameters.Parameters{}
+		assert.Len(t, parameters.NewAccess(b).Live(now, site(t, entry)).Rules, count(c.operator), "operator: %+v", c)
 	}
 }
 
@@ -176,7 +180,7 @@ func count(one bool) int {
 
 func TestExpiredGrantsAreGone(t *testing.T) {
 	ending := func(source, at string) string { return `{"source":"` + source + `","expires":"` + at + `"}` }
-	access := grants.NewAccess(bound(allowing(t,
+	access := parameters.NewAccess(bound(allowing(t,
 		ending(app, "2026-05-04T11:00:00Z"), ending(app2, "2026-05-04T10:30:00Z"), ending(org, "2026-05-04T10:15:00Z"))))
 	operator := site(t, ending(space, "2026-05-04T10:20:00Z"))
 	at := func(clock string) time.Time {
@@ -202,11 +206,11 @@ func TestExpiredGrantsAreGone(t *testing.T) {
 		assert.Equal(t, at(c.until), live.Until, c.now)
 	}
 	deny(t, access.Live(at("11:00:00"), operator), caller, "GET /")
-	assert.Len(t, grants.NewAccess(bound(allowing(t, app))).Live(now.AddDate(1000, 0, 0), nil).Rules, 1, "no expiry is never")
+	assert.Len(t, parameters.NewAccess(bound(allowing(t, app))).Live(now.AddDate(1000, 0, 0), nil).Rules, 1, "no expiry is never")
 }
 
 func TestLiveIsSharedUntilSomethingChanges(t *testing.T) {
-	access := grants.NewAccess(bound(allowing(t, app, `{"source":"`+app2+`","expires":"2026-05-04T11:00:00Z"}`)))
+	access := parameters.NewAccess(bound(allowing(t, app, `{"source":"`+app2+`","expires":"2026-05-04T11:00:00Z"}`)))
 	first := access.Live(now, nil)
 	assert.Same(t, first, access.Live(now.Add(time.Minute), nil), "its address identifies its content")
 	operator := site(t, space)
@@ -221,7 +225,7 @@ func TestLiveIsSharedUntilSomethingChanges(t *testing.T) {
 // For the race detector: requests under the former and the next policy look at
 // one route at once.
 func TestLiveIsSafeForConcurrentUse(t *testing.T) {
-	access := grants.NewAccess(bound(given(t, `{"allow":[`+numbered(1, 12)+`]}`)))
+	access := parameters.NewAccess(bound(given(t, `{"allow":[`+numbered(1, 12)+`]}`)))
 	sites := []*grants.Site{nil, site(t, app), site(t, app, org)}
 	var workers sync.WaitGroup
 	for worker := range 6 {
@@ -250,7 +254,7 @@ func TestLiveKnowsWhetherMethodsOrPathsDecide(t *testing.T) {
 	} {
 		for name, l := range map[string]*grants.Live{
 			"owner":    live(t, app2, c.entry),
-			"operator": grants.NewAccess(bound(allowing(t, app2))).Live(now, site(t, c.entry)),
+			"operator": parameters.NewAccess(bound(allowing(t, app2))).Live(now, site(t, c.entry)),
 		} {
 			assert.Equal(t, c.methods, l.HasMethods, "%s: %s", name, c.entry)
 			assert.Equal(t, c.paths, l.HasPaths, "%s: %s", name, c.entry)

@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 // A Grant allows one source, perhaps narrowed by conditions. The zero Grant
@@ -28,9 +30,9 @@ type Terms struct {
 	// Methods are exact and in upper case; GET does not imply HEAD.
 	Methods []string
 	// Paths match the whole path as the app sees it.
-	Paths []PathPattern
+	Paths []route.Pattern
 	// Routes limit the grant to some of the routes that it could apply to.
-	Routes []Route
+	Routes []route.Route
 	// Expires is when the grant ends, in UTC; zero: never.
 	Expires time.Time
 	// Reason is a note for people, not a condition.
@@ -60,7 +62,7 @@ func ParseGrant(raw []byte) (Grant, error) {
 	if text := bytes.TrimSpace(raw); len(text) > 0 && text[0] == '"' {
 		var name string
 		if err := json.Unmarshal(text, &name); err != nil {
-			return Grant{}, explainJSON(err, "entry")
+			return Grant{}, ExplainJSON(err, "entry")
 		}
 		source, err := ParseSource(name)
 		return Grant{Source: source}, err
@@ -86,10 +88,10 @@ func (d entryDocument) terms() (*Terms, error) {
 	if terms.Methods, err = list("methods", d.Methods, maxMethods, parseMethod); err != nil {
 		return nil, err
 	}
-	if terms.Paths, err = list("paths", d.Paths, maxPaths, ParsePathPattern); err != nil {
+	if terms.Paths, err = list("paths", d.Paths, maxPaths, route.ParsePattern); err != nil {
 		return nil, err
 	}
-	if terms.Routes, err = list("routes", d.Routes, maxRoutes, parseRouteExact); err != nil {
+	if terms.Routes, err = list("routes", d.Routes, maxRoutes, route.ParseExact); err != nil {
 		return nil, err
 	}
 	if d.Expires != nil {
@@ -97,7 +99,7 @@ func (d entryDocument) terms() (*Terms, error) {
 			return nil, err
 		}
 	}
-	if terms.Reason, err = parseNote("reason", d.Reason, maxReason); err != nil {
+	if terms.Reason, err = ParseNote("reason", d.Reason, maxReason); err != nil {
 		return nil, err
 	}
 	if !terms.conditional() && terms.Reason == "" {
@@ -168,7 +170,8 @@ func IsMethod(s string) bool {
 	return true
 }
 
-func parseNote(name, s string, most int) (string, error) {
+// ParseNote accepts printable text on one line, of at most most bytes.
+func ParseNote(name, s string, most int) (string, error) {
 	if len(s) > most {
 		return "", fmt.Errorf("%s has %d bytes, at most %d are allowed", name, len(s), most)
 	}
@@ -186,8 +189,8 @@ func (t *Terms) conditional() bool {
 // grant.
 func (g Grant) IsConditional() bool { return g.Terms.conditional() }
 
-// expired reports whether the grant has ended at now.
-func (g Grant) expired(now time.Time) bool {
+// Expired reports whether the grant has ended at now.
+func (g Grant) Expired(now time.Time) bool {
 	return g.Terms != nil && !g.Terms.Expires.IsZero() && !now.Before(g.Terms.Expires)
 }
 
@@ -203,7 +206,7 @@ func (t *Terms) matches(method string, segments []string) bool {
 	if t.Paths == nil {
 		return true
 	}
-	return slices.ContainsFunc(t.Paths, func(p PathPattern) bool { return p.Match(segments) })
+	return slices.ContainsFunc(t.Paths, func(p route.Pattern) bool { return p.Match(segments) })
 }
 
 // MarshalJSON writes the canonical form: the bare source where there is
@@ -225,13 +228,14 @@ func (g Grant) document() entryDocument {
 		doc.Methods = &g.Terms.Methods
 	}
 	if g.Terms.Paths != nil {
-		doc.Paths = texts(g.Terms.Paths, func(p PathPattern) string { return string(p) })
+		doc.Paths = texts(g.Terms.Paths, func(p route.Pattern) string { return string(p) })
 	}
 	if g.Terms.Routes != nil {
-		doc.Routes = texts(g.Terms.Routes, Route.String)
+		doc.Routes = texts(g.Terms.Routes, route.Route.String)
 	}
 	if !g.Terms.Expires.IsZero() {
-		doc.Expires = ptr(g.Terms.Expires.Format(time.RFC3339Nano))
+		expires := g.Terms.Expires.Format(time.RFC3339Nano)
+		doc.Expires = &expires
 	}
 	return doc
 }
@@ -244,9 +248,9 @@ func texts[T any](values []T, text func(T) string) *[]string {
 	return &out
 }
 
-// identity is equal for two grants that allow the same: it leaves out the
+// Identity is equal for two grants that allow the same: it leaves out the
 // reason and the order within a condition.
-func (g Grant) identity() string {
+func (g Grant) Identity() string {
 	if !g.IsConditional() {
 		return g.Source.String()
 	}
@@ -268,7 +272,7 @@ func (g Grant) identity() string {
 func decodeEntry(raw []byte) (doc entryDocument, err error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
-		return doc, explainJSON(err, "entry")
+		return doc, ExplainJSON(err, "entry")
 	}
 	if members == nil {
 		return doc, errors.New("entry: expected a source or an object, found null")
@@ -285,7 +289,7 @@ func decodeEntry(raw []byte) (doc entryDocument, err error) {
 			return doc, fmt.Errorf("entry %q is null; leave it out if it is not a condition", name)
 		}
 		if err := json.Unmarshal(members[name], into[name]); err != nil {
-			return doc, explainJSON(err, fmt.Sprintf("entry %q", name))
+			return doc, ExplainJSON(err, fmt.Sprintf("entry %q", name))
 		}
 	}
 	return doc, nil

@@ -1,9 +1,14 @@
 package grants_test
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,13 +25,18 @@ const (
 	acme     = "6e424e4e-5e46-419a-9cb6-eac9de2794e8"
 	globex   = "2d6a2c8f-9a1b-4e1b-9b63-4f4c6a1b8d33"
 	nobody   = "00000000-0000-0000-0000-000000000000"
+
+	app   = "cf:app:" + frontend
+	app2  = "cf:app:" + metrics
+	space = "cf:space:" + shop
+	org   = "cf:org:" + acme
 )
 
 var (
 	// now is the time of every test that has one.
 	now = time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC)
 
-	backend = route("backend.apps.identity")
+	backend = routeOf("backend.apps.identity")
 	owner   = grants.Owner{Instance: "si-1", Space: guid(shop), Org: guid(acme)}
 
 	// caller is the frontend app, in the owner's space and org.
@@ -45,8 +55,8 @@ func callerOf(app, space, org string) identity.Caller {
 	return identity.Caller{Foundation: "local", App: guid(app), Space: guid(space), Org: guid(org)}
 }
 
-func route(s string) grants.Route {
-	r, err := grants.ParseRoute(s)
+func routeOf(s string) route.Route {
+	r, err := route.Parse(s)
 	if err != nil {
 		panic(err)
 	}
@@ -54,15 +64,15 @@ func route(s string) grants.Route {
 }
 
 // given are the parameters of an instance, which must be accepted.
-func given(t testing.TB, text string) grants.Parameters {
+func given(t testing.TB, text string) parameters.Parameters {
 	t.Helper()
-	p, err := grants.ParseInstance([]byte(text))
+	p, err := parameters.ParseInstance([]byte(text))
 	require.NoError(t, err, text)
 	return p
 }
 
 // allowing are parameters with these entries: sources, or JSON objects.
-func allowing(t testing.TB, entries ...string) grants.Parameters {
+func allowing(t testing.TB, entries ...string) parameters.Parameters {
 	t.Helper()
 	return given(t, `{"allow":`+list(entries...)+`}`)
 }
@@ -88,7 +98,7 @@ func site(t testing.TB, entries ...string) *grants.Site {
 // refused demands a refusal for the developer: one line that says these words.
 func refused(t testing.TB, err error, words ...string) {
 	t.Helper()
-	require.ErrorIs(t, err, grants.ErrParameters)
+	require.ErrorIs(t, err, parameters.ErrParameters)
 	for _, word := range words {
 		assert.ErrorContains(t, err, word)
 	}
@@ -98,21 +108,21 @@ func refused(t testing.TB, err error, words ...string) {
 }
 
 // bound is a route with the instance's parameters, on the widest plan.
-func bound(instance grants.Parameters) grants.Bound {
-	return grants.Bound{Binding: "b-1", Route: backend, Owner: owner, Plan: grants.ScopeAny, Revision: 7, Instance: instance}
+func bound(instance parameters.Parameters) parameters.Bound {
+	return parameters.Bound{Binding: "b-1", Route: backend, Owner: owner, Plan: grants.ScopeAny, Revision: 7, Instance: instance}
 }
 
 // live are the grants of such a route now.
 func live(t testing.TB, entries ...string) *grants.Live {
 	t.Helper()
-	return grants.NewAccess(bound(allowing(t, entries...))).Live(now, nil)
+	return parameters.NewAccess(bound(allowing(t, entries...))).Live(now, nil)
 }
 
 // allow demands that a rule matches, and that it is named so.
 func allow(t testing.TB, l *grants.Live, who identity.Caller, request, policy string) {
 	t.Helper()
 	method, path, _ := strings.Cut(request, " ")
-	rule, ok := l.Match(who, method, grants.Segments(path))
+	rule, ok := l.Match(who, method, route.Segments(path))
 	if assert.True(t, ok, "%s must be allowed", request) {
 		assert.Equal(t, policy, rule.Policy(), request)
 	}
@@ -122,7 +132,37 @@ func allow(t testing.TB, l *grants.Live, who identity.Caller, request, policy st
 func deny(t testing.TB, l *grants.Live, who identity.Caller, request string) {
 	t.Helper()
 	method, path, _ := strings.Cut(request, " ")
-	rule, ok := l.Match(who, method, grants.Segments(path))
+	rule, ok := l.Match(who, method, route.Segments(path))
 	assert.False(t, ok, "%s must be denied, but %s allows it", request, rule.Policy())
 	assert.Zero(t, rule)
+}
+
+// numbered are sources of apps from..to-1.
+func numbered(from, to int) string {
+	var out []string
+	for i := from; i < to; i++ {
+		out = append(out, fmt.Sprintf(`"cf:app:d76446a1-f429-4444-8797-%012x"`, i))
+	}
+	return strings.Join(out, ",")
+}
+
+// matchesOracle is the pattern language once more, as a regular expression
+// over the joined path.
+func matchesOracle(pattern string, segments []string) bool {
+	expression := strings.Builder{}
+	for _, segment := range route.Segments(pattern) {
+		switch segment {
+		case "*":
+			expression.WriteString("/[^/]+")
+		case "**":
+			expression.WriteString("(/[^/]+)*")
+		default:
+			expression.WriteString("/" + regexp.QuoteMeta(segment))
+		}
+	}
+	path := ""
+	for _, segment := range segments {
+		path += "/" + segment
+	}
+	return regexp.MustCompile(`\A(?s:` + expression.String() + `)\z`).MatchString(path)
 }

@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -51,7 +55,7 @@ func TestNobodyIsNeverMatched(t *testing.T) {
 
 func TestNoGrantsDenyEverybody(t *testing.T) {
 	deny(t, live(t), caller, "GET /")
-	deny(t, grants.NewAccess(bound(grants.Parameters{})).Live(now, &grants.Site{}), caller, "GET /")
+	deny(t, parameters.NewAccess(bound(parameters.Parameters{})).Live(now, &grants.Site{}), caller, "GET /")
 }
 
 func TestConditionsMustAllHold(t *testing.T) {
@@ -94,7 +98,7 @@ func TestMatchPrefersTheOwnerAndTheNarrowestSource(t *testing.T) {
 		{"the operator's where its narrowest does not hold", nil, []string{`{"source":"` + app + `","methods":["PUT"]}`, org}, "operator:" + org},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := grants.NewAccess(bound(allowing(t, c.owners...))).Live(now, site(t, c.operator...))
+			l := parameters.NewAccess(bound(allowing(t, c.owners...))).Live(now, site(t, c.operator...))
 			allow(t, l, caller, "GET /", c.want)
 		})
 	}
@@ -114,7 +118,7 @@ func (m meant) allows(c identity.Caller, method, path string) bool {
 	who := map[string]string{"app": c.App.String(), "space": c.Space.String(), "org": c.Org.String(), "any": ""}[m.kind]
 	return !c.IsZero() && m.here && !m.ended && who == m.id &&
 		(m.methods == nil || slices.Contains(m.methods, method)) &&
-		(m.paths == nil || slices.ContainsFunc(m.paths, func(p string) bool { return matchesOracle(p, grants.Segments(path)) }))
+		(m.paths == nil || slices.ContainsFunc(m.paths, func(p string) bool { return matchesOracle(p, route.Segments(path)) }))
 }
 
 func (m meant) entry() string {
@@ -171,12 +175,12 @@ func TestMatchEqualsANaiveMatcher(t *testing.T) {
 		}
 		b := bound(allowing(t, entries[0]...))
 		b.OfBinding = allowing(t, entries[1]...)
-		l := grants.NewAccess(b).Live(now, site(t, entries[2]...))
+		l := parameters.NewAccess(b).Live(now, site(t, entries[2]...))
 		for range 100 {
 			c := callerOf(guids[random.IntN(4)], guids[random.IntN(4)], guids[random.IntN(4)])
 			method, path := []string{"GET", "PUT", "HEAD"}[random.IntN(3)], []string{"/", "/a", "/a/", "/a/b", "/b/x/c", "/b//c", "/z"}[random.IntN(7)]
 			want := naive(all, c, method, path)
-			rule, ok := l.Match(c, method, grants.Segments(path))
+			rule, ok := l.Match(c, method, route.Segments(path))
 			got := ""
 			if ok {
 				got = rule.Policy()
@@ -190,7 +194,7 @@ func TestMatchEqualsANaiveMatcher(t *testing.T) {
 }
 
 func accepted(entries []string) bool {
-	_, err := grants.ParseInstance([]byte(`{"allow":` + list(entries...) + `}`))
+	_, err := parameters.ParseInstance([]byte(`{"allow":` + list(entries...) + `}`))
 	return err == nil
 }
 

@@ -96,7 +96,8 @@ func (m Mode) String() string {
 	return "enforce"
 }
 
-func parseMode(s string) (Mode, error) {
+// ParseMode reads "enforce" or "report".
+func ParseMode(s string) (Mode, error) {
 	switch s {
 	case "enforce":
 		return Enforce, nil

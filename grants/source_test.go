@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -33,7 +35,7 @@ func TestReservedSourcesHaveTheirOwnError(t *testing.T) {
 		require.ErrorIs(t, err, grants.ErrReservedSource, text)
 		assert.ErrorContains(t, err, `"`+text+`"`)
 		assert.Zero(t, source)
-		_, err = grants.ParseInstance([]byte(`{"allow":["` + text + `"]}`))
+		_, err = parameters.ParseInstance([]byte(`{"allow":["` + text + `"]}`))
 		require.ErrorIs(t, err, grants.ErrReservedSource, "through the parameters")
 	}
 }

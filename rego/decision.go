@@ -3,12 +3,12 @@ package rego
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"net/textproto"
 	"regexp"
 	"slices"
 	"strings"
 
-	oparego "github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // ErrPolicy: the policy gave no usable decision: undefined, an error, the
@@ -59,29 +59,39 @@ var (
 )
 
 // decisionOf accepts exactly one result that is exactly a decision.
-func decisionOf(results oparego.ResultSet) (Decision, error) {
-	if len(results) != 1 || len(results[0].Expressions) != 1 {
+func decisionOf(results []ast.Value) (Decision, error) {
+	if len(results) != 1 {
 		return Decision{}, fmt.Errorf("%w: expected one result, got %d", ErrPolicy, len(results))
 	}
-	object, ok := results[0].Expressions[0].Value.(map[string]any)
-	if !ok || len(object) != 4 {
+	object, ok := results[0].(ast.Object)
+	if !ok || object.Len() != 4 {
 		return Decision{}, fmt.Errorf("%w: expected an object of allow, policy, reason and headers", ErrPolicy)
 	}
-	allow, isBool := object["allow"].(bool)
-	policy, isPolicy := object["policy"].(string)
-	reason, isReason := object["reason"].(string)
-	headers, isHeaders := object["headers"].(map[string]any)
+	allow, isBool := member[ast.Boolean](object, "allow")
+	policy, isPolicy := member[ast.String](object, "policy")
+	reason, isReason := member[ast.String](object, "reason")
+	headers, isHeaders := member[ast.Object](object, "headers")
 	if !isBool || !isPolicy || !isReason || !isHeaders {
 		return Decision{}, fmt.Errorf("%w: a member of the decision has another type", ErrPolicy)
-	}
-	if !allow {
-		return Decision{Policy: policy, Reason: denialReason(policy, reason)}, nil
 	}
 	list, err := headersOf(headers)
 	if err != nil {
 		return Decision{}, err
 	}
+	if !allow {
+		return Decision{Policy: string(policy), Reason: denialReason(string(policy), string(reason))}, nil
+	}
 	return Decision{Allow: true, Headers: list}, nil
+}
+
+func member[T ast.Value](object ast.Object, name string) (T, bool) {
+	var zero T
+	term := object.Get(ast.InternedTerm(name))
+	if term == nil {
+		return zero, false
+	}
+	value, ok := term.Value.(T)
+	return value, ok
 }
 
 // denialReason keeps the built-in reason, and a check's own only if it is one
@@ -96,28 +106,43 @@ func denialReason(policy, reason string) string {
 	return ReasonPolicyDenied
 }
 
-func headersOf(object map[string]any) ([]Header, error) {
-	if len(object) > maxHeaders {
-		return nil, fmt.Errorf("%w: %d headers, at most %d are allowed", ErrPolicy, len(object), maxHeaders)
+// headersOf returns the headers by name in canonical form, so that two
+// spellings of one name cannot both be sent.
+func headersOf(object ast.Object) ([]Header, error) {
+	if object.Len() > maxHeaders {
+		return nil, fmt.Errorf("%w: %d headers, at most %d are allowed", ErrPolicy, object.Len(), maxHeaders)
 	}
 	var list []Header
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		value, ok := object[name].(string)
-		if !ok || len(value) > maxHeaderValue || !headerGrammar.MatchString(name) || !isVisibleASCII(value) {
-			return nil, fmt.Errorf("%w: header %q: expected %s* and at most %d visible ASCII characters", ErrPolicy, name, headerPrefix, maxHeaderValue)
+	err := object.Iter(func(key, term *ast.Term) error {
+		name, isName := key.Value.(ast.String)
+		value, isValue := term.Value.(ast.String)
+		if !isName || !isValue || len(value) > maxHeaderValue || !headerGrammar.MatchString(string(name)) || !isVisibleASCII(string(value)) {
+			return fmt.Errorf("%w: header %v: expected %s* and at most %d visible ASCII characters", ErrPolicy, key, headerPrefix, maxHeaderValue)
 		}
-		list = append(list, Header{name, value})
+		list = append(list, Header{textproto.CanonicalMIMEHeaderKey(string(name)), string(value)})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(list); i++ {
+		if list[i].Name == list[i-1].Name {
+			return nil, fmt.Errorf("%w: header %q is given twice, in two spellings", ErrPolicy, list[i].Name)
+		}
 	}
 	return list, nil
 }
 
+// isVisibleASCII allows spaces between visible characters; at the ends they
+// would be lost on the way.
 func isVisibleASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
 			return false
 		}
 	}
-	return true
+	return strings.TrimSpace(s) == s
 }
 
 // A Tier tells where a decision came from.

@@ -1,7 +1,6 @@
 package rego
 
 import (
-	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -45,25 +44,40 @@ var (
 
 func object(members ...[2]*ast.Term) *ast.Term { return ast.NewTerm(ast.NewObject(members...)) }
 
+// termBlock hands out string terms from one block of memory: building the input
+// is a good part of what an evaluation allocates.
+type termBlock []ast.Term
+
+func (b *termBlock) text(s string) *ast.Term {
+	if len(*b) == 0 {
+		*b = make(termBlock, 24)
+	}
+	term := &(*b)[0]
+	*b = (*b)[1:]
+	term.Value = ast.String(s)
+	return term
+}
+
 // input builds the closed input document of one request.
-func (r *Request) input(route *routeInput, zone *time.Location) ast.Value {
+func (r *Request) input(route *routeInput, zone *time.Location) *ast.Term {
+	var t termBlock
 	segments := make([]*ast.Term, len(r.Segments))
 	for i, segment := range r.Segments {
-		segments[i] = text(segment)
+		segments[i] = t.text(segment)
 	}
-	return ast.NewObject(
+	return object(
 		[2]*ast.Term{keyCaller, object(
 			[2]*ast.Term{keyKind, kindCF},
-			[2]*ast.Term{keyFoundation, text(r.Caller.Foundation)},
-			[2]*ast.Term{keyApp, text(r.Caller.App.String())},
-			[2]*ast.Term{keySpace, text(r.Caller.Space.String())},
-			[2]*ast.Term{keyOrg, text(r.Caller.Org.String())},
-			[2]*ast.Term{keyInst, text(r.Caller.Instance)},
+			[2]*ast.Term{keyFoundation, t.text(r.Caller.Foundation)},
+			[2]*ast.Term{keyApp, t.text(r.Caller.App.String())},
+			[2]*ast.Term{keySpace, t.text(r.Caller.Space.String())},
+			[2]*ast.Term{keyOrg, t.text(r.Caller.Org.String())},
+			[2]*ast.Term{keyInst, t.text(r.Caller.Instance)},
 		)},
 		[2]*ast.Term{keyRequest, object(
-			[2]*ast.Term{keyMethod, text(r.Method)},
-			[2]*ast.Term{keyHost, text(r.Host)},
-			[2]*ast.Term{keyPath, text(r.Path)},
+			[2]*ast.Term{keyMethod, t.text(r.Method)},
+			[2]*ast.Term{keyHost, t.text(r.Host)},
+			[2]*ast.Term{keyPath, t.text(r.Path)},
 			[2]*ast.Term{keySegments, ast.ArrayTerm(segments...)},
 		)},
 		[2]*ast.Term{keyRoute, route.route},
@@ -73,10 +87,12 @@ func (r *Request) input(route *routeInput, zone *time.Location) ast.Value {
 	)
 }
 
+var weekdays = [...]*ast.Term{text("sun"), text("mon"), text("tue"), text("wed"), text("thu"), text("fri"), text("sat")}
+
 func nowTerm(now time.Time) *ast.Term {
 	return object(
-		[2]*ast.Term{keyMinute, ast.IntNumberTerm(now.Hour()*60 + now.Minute())},
-		[2]*ast.Term{keyWeekday, text(strings.ToLower(now.Weekday().String()[:3]))},
+		[2]*ast.Term{keyMinute, ast.InternedTerm(now.Hour()*60 + now.Minute())},
+		[2]*ast.Term{keyWeekday, weekdays[now.Weekday()]},
 		[2]*ast.Term{keyDate, text(now.Format(time.DateOnly))},
 	)
 }

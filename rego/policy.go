@@ -9,24 +9,28 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/dependencies"
-	oparego "github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
 
 const (
 	// query is the one document that decides.
-	query = "data.mtls.authz.decision"
+	query = "decision = data.mtls.authz.decision"
 	// DefaultTimeout is how long one evaluation may take.
 	DefaultTimeout = 50 * time.Millisecond
 	// maxRememberedGrants bounds the grants kept in OPA's form, counted over
 	// all routes; one takes about 500 bytes.
 	maxRememberedGrants = 200_000
 )
+
+// ErrBundle: the operator's bundle cannot be activated. The text names the
+// file and the line where there is one.
+var ErrBundle = bundle.ErrRefused
 
 // Config configures [Compile].
 type Config struct {
@@ -42,134 +46,50 @@ type Config struct {
 // A Policy is a compiled policy: the built-in bundle and the operator's. It is
 // immutable and safe for concurrent use.
 type Policy struct {
-	prepared oparego.PreparedEvalQuery
-	timeout  time.Duration
-	zone     *time.Location
-	routes   *otter.Cache[*grants.Live, *routeInput]
-	site     *grants.Site
-	digest   [32]byte
-	reads    Reads
+	compiler *ast.Compiler
+	query    ast.Body
+	queries  ast.QueryCompiler
+	store    storage.Store
+	// txn is never ended: nothing writes to the store.
+	txn     storage.Transaction
+	timeout time.Duration
+	zone    *time.Location
+	routes  *otter.Cache[*grants.Live, *routeInput]
+	site    *grants.Site
+	digest  [32]byte
+	reads   Reads
 }
-
-// Reads tells which parts of a request the operator's checks can read. Where a
-// part decides, it must be unambiguous.
-type Reads struct{ Method, Path, Now bool }
 
 // Compile reads, checks, tests and compiles the built-in bundle and the
 // operator's. Errors about the operator's bundle are [ErrBundle] and name file
 // and line.
 func Compile(ctx context.Context, cfg Config) (*Policy, error) {
-	s, err := readSources(cfg.Bundle)
+	b, err := bundle.Load(ctx, cfg.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	compiler, err := s.compile()
-	if err != nil {
-		return nil, err
+	p := &Policy{
+		compiler: b.Compiler, queries: b.Compiler.QueryCompiler(),
+		store:   inmem.NewFromObjectWithOpts(b.Data, inmem.OptReturnASTValuesOnRead(true)),
+		timeout: cfg.Timeout, zone: cfg.Zone, site: b.Site, digest: b.Digest, reads: readsOf(b.Compiler),
 	}
-	if err := s.runTests(ctx); err != nil {
-		return nil, err
-	}
-	p := &Policy{timeout: cfg.Timeout, zone: cfg.Zone, site: s.site, digest: s.digest}
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
 	}
 	if p.zone == nil {
 		p.zone = time.UTC
 	}
-	if p.reads, err = readsOf(compiler); err != nil {
-		return nil, err
+	if p.query, err = p.queries.Compile(ast.MustParseBody(query)); err != nil {
+		return nil, fmt.Errorf("compile %s: %w", query, err)
 	}
-	p.prepared, err = oparego.New(
-		oparego.Query(query), oparego.Compiler(compiler), oparego.Store(s.store()), oparego.StrictBuiltinErrors(true),
-	).PrepareForEval(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", query, err)
+	if p.txn, err = p.store.NewTransaction(ctx); err != nil {
+		return nil, err
 	}
 	p.routes, err = otter.New(&otter.Options[*grants.Live, *routeInput]{
 		MaximumWeight: maxRememberedGrants,
 		Weigher:       func(live *grants.Live, _ *routeInput) uint32 { return uint32(len(live.Rules)) + 4 },
 	})
 	return p, err
-}
-
-func (s *sources) store() storage.Store { return inmem.NewFromObject(s.data) }
-
-// compile compiles everything but the tests.
-func (s *sources) compile() (*ast.Compiler, error) {
-	compiler := newCompiler()
-	compiler.Compile(s.modules)
-	if compiler.Failed() {
-		return nil, fmt.Errorf("%w: %w", ErrBundle, compiler.Errors)
-	}
-	return compiler, s.refuseMissingData(compiler)
-}
-
-func newCompiler() *ast.Compiler {
-	return ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1)
-}
-
-// refuseMissingData refuses a data path that is read but neither data nor a
-// rule of the bundle: under negation its absence would allow.
-func (s *sources) refuseMissingData(compiler *ast.Compiler) error {
-	for _, module := range compiler.Modules {
-		var missing *ast.Term
-		ast.WalkTerms(module, func(term *ast.Term) bool {
-			ref, ok := term.Value.(ast.Ref)
-			if ok && missing == nil && ref.HasPrefix(ast.DefaultRootRef) && !s.knows(compiler, ref.ConstantPrefix()) {
-				missing = term
-			}
-			return false
-		})
-		if missing != nil {
-			return fmt.Errorf("%w: %s: %s is read but is neither in the bundle's data nor a rule", ErrBundle, missing.Location, missing)
-		}
-	}
-	return nil
-}
-
-func (s *sources) knows(compiler *ast.Compiler, ref ast.Ref) bool {
-	if len(compiler.GetRulesForVirtualDocument(ref)) > 0 || len(compiler.GetRulesWithPrefix(ref)) > 0 {
-		return true
-	}
-	var at any = s.data
-	for _, term := range ref[1:] {
-		object, ok := at.(map[string]any)
-		if !ok {
-			return at != nil // an index into a list: absent elements are the policy's business
-		}
-		name, ok := term.Value.(ast.String)
-		if !ok {
-			return false
-		}
-		if at, ok = object[string(name)]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// readsOf asks OPA which input paths the operator's checks depend on. It
-// over-approximates: a check that reads the whole request reads its path.
-func readsOf(compiler *ast.Compiler) (Reads, error) {
-	refs, err := dependencies.Base(compiler, ast.MustParseBody("x = data.mtls.site"))
-	if err != nil {
-		return Reads{}, fmt.Errorf("dependencies of the checks: %w", err)
-	}
-	read := func(path string) bool {
-		want := ast.MustParseRef(path)
-		for _, ref := range refs {
-			if ref.HasPrefix(want) || want.HasPrefix(ref) {
-				return true
-			}
-		}
-		return false
-	}
-	return Reads{
-		Method: read("input.request.method"),
-		Path:   read("input.request.path") || read("input.request.segments"),
-		Now:    read("input.now"),
-	}, nil
 }
 
 // Site are the operator's grants.
@@ -197,19 +117,35 @@ func (p *Policy) Decide(ctx context.Context, r *Request) (decision Decision, err
 			decision, err = Decision{}, fmt.Errorf("%w: panic: %v", ErrPolicy, v)
 		}
 	}()
-	route, err := p.routes.Get(ctx, r.Live, otter.LoaderFunc[*grants.Live, *routeInput](
+	// Making the route's input needs no context; one that has ended, because its
+	// client left, would fail the requests that wait for the same route.
+	route, err := p.routes.Get(context.Background(), r.Live, otter.LoaderFunc[*grants.Live, *routeInput](
 		func(_ context.Context, live *grants.Live) (*routeInput, error) { return newRouteInput(live), nil }))
 	if err != nil {
 		return Decision{}, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
-	cancel := topdown.NewCancel()
-	deadline := time.AfterFunc(p.timeout, cancel.Cancel)
-	defer deadline.Stop()
-	results, err := p.prepared.Eval(ctx, oparego.EvalParsedInput(r.input(route, p.zone)), oparego.EvalExternalCancel(cancel))
-	if err != nil {
+	var results []ast.Value
+	if err := p.evaluate(ctx, r.input(route, p.zone), func(v ast.Value) { results = append(results, v) }); err != nil {
 		return Decision{}, errors.Join(ErrPolicy, err)
 	}
 	return decisionOf(results)
+}
+
+// evaluate gives each result of the query to found. Results count only if no
+// error follows them.
+func (p *Policy) evaluate(ctx context.Context, input *ast.Term, found func(ast.Value)) error {
+	cancel := topdown.NewCancel()
+	deadline := time.AfterFunc(p.timeout, cancel.Cancel)
+	defer deadline.Stop()
+	return topdown.NewQuery(p.query).
+		WithQueryCompiler(p.queries).WithCompiler(p.compiler).WithStore(p.store).WithTransaction(p.txn).
+		WithInput(input).WithCancel(cancel).WithStrictBuiltinErrors(true).WithMetrics(metrics.NoOp()).
+		Iter(ctx, func(result topdown.QueryResult) error {
+			if term := result["decision"]; term != nil {
+				found(term.Value)
+			}
+			return nil
+		})
 }
 
 // Confirm is Go's word after the policy's, whether it was evaluated or
@@ -221,7 +157,7 @@ func Confirm(d Decision, r *Request) Decision {
 	}
 	rule, ok := r.Live.Match(r.Caller, r.Method, r.Segments)
 	if !ok {
-		return Decision{Policy: "route:" + ReasonNoMatchingGrant, Reason: ReasonNoMatchingGrant}
+		return Decision{Policy: "route:" + ReasonNoMatchingGrant, Reason: ReasonNoMatchingGrant, Cache: d.Cache}
 	}
 	d.Policy = rule.Policy()
 	return d

@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 const bindingColumns = `id, instance_id, route, parameters, url, revision, created_at, created_by`
@@ -44,16 +45,16 @@ func readBindings(ctx context.Context, q querier, instanceID string) (list []Bin
 
 func scanBinding(row *sql.Rows) (Binding, error) {
 	var b Binding
-	var route string
-	var parameters []byte
+	var text string
+	var raw []byte
 	var created int64
-	if err := row.Scan(&b.ID, &b.InstanceID, &route, &parameters, &b.URL, &b.Revision, &created, &b.CreatedBy); err != nil {
+	if err := row.Scan(&b.ID, &b.InstanceID, &text, &raw, &b.URL, &b.Revision, &created, &b.CreatedBy); err != nil {
 		return Binding{}, damage("binding", b.ID, err)
 	}
 	b.CreatedAt = time.UnixMilli(created).UTC()
 	var routeErr, parametersErr, urlErr error
-	b.Route, routeErr = grants.ParseRoute(route)
-	b.Parameters, parametersErr = grants.ParseStored(parameters)
+	b.Route, routeErr = route.Parse(text)
+	b.Parameters, parametersErr = parameters.ParseStored(raw)
 	if b.URL == "" {
 		// Told to the platform, it would leave the route open.
 		urlErr = errors.New("it has no route service url")

@@ -4,9 +4,10 @@ import (
 	"context"
 	"testing"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/stretchr/testify/require"
 
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -59,7 +60,7 @@ func TestDamagedRowAdmitsNobodyAndDoesNotStopTheOthers(t *testing.T) {
 			require.NotNil(t, s.View().Access("b3"))
 			require.Len(t, s.Damaged(), 1)
 			require.ErrorContains(t, s.Damaged()[0], `"`+id+`"`)
-			require.NoError(t, s.UpdateInstance(ctx, "healthy", "", setTo(grants.Parameters{})))
+			require.NoError(t, s.UpdateInstance(ctx, "healthy", "", setTo(parameters.Parameters{})))
 
 			// What the route's owner can do about it: unbind, and bind anew.
 			require.NoError(t, s.DeleteBinding(ctx, "i", "b2"), "a healthy sibling")
@@ -80,7 +81,7 @@ func TestDamagedRowIsAnErrorToWhoeverAsksForIt(t *testing.T) {
 		var err error
 		if damage.instance {
 			_, err = s.Instance(ctx, "i")
-			require.ErrorIs(t, s.UpdateInstance(ctx, "i", "", setTo(grants.Parameters{})), store.ErrDamaged, name)
+			require.ErrorIs(t, s.UpdateInstance(ctx, "i", "", setTo(parameters.Parameters{})), store.ErrDamaged, name)
 			_, _, bindErr := s.CreateBinding(ctx, binding(t, "i", "new", "{}"))
 			require.ErrorIs(t, bindErr, store.ErrDamaged, name)
 		} else {
@@ -89,7 +90,7 @@ func TestDamagedRowIsAnErrorToWhoeverAsksForIt(t *testing.T) {
 			require.ErrorIs(t, listErr, store.ErrDamaged, name)
 			require.Len(t, list, 1, "the others are still listed: "+name)
 			require.Equal(t, "b2", list[0].ID, name)
-			require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters(t, allow(app(1))))), name)
+			require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(given(t, allow(app(1))))), name)
 			require.Nil(t, s.View().Access("b1"), "seen at the next change: "+name)
 			require.Equal(t, []string{`instance "` + app(1) + `"`}, accessOf(s, "b2").Rules, name)
 		}
@@ -126,7 +127,7 @@ func TestCancelledCallLeavesNothingHalfDone(t *testing.T) {
 	cancel()
 	for name, call := range map[string]func() error{
 		"create": func() error { _, err := s.CreateInstance(ended, instance(t, "new", "{}")); return err },
-		"update": func() error { return s.UpdateInstance(ended, "i", "", setTo(grants.Parameters{})) },
+		"update": func() error { return s.UpdateInstance(ended, "i", "", setTo(parameters.Parameters{})) },
 		"delete": func() error { return s.DeleteInstance(ended, "i") },
 		"bind":   func() error { _, _, err := s.CreateBinding(ended, binding(t, "i", "new", "{}")); return err },
 		"unbind": func() error { return s.DeleteBinding(ended, "i", "b1") },
@@ -136,7 +137,7 @@ func TestCancelledCallLeavesNothingHalfDone(t *testing.T) {
 		"in the midst of an update": func() error {
 			half, cancel := context.WithCancel(ctx)
 			return s.UpdateInstance(half, "i", "", func(i store.Instance) (store.Instance, error) {
-				i.Parameters = parameters(t, allow(app(7)))
+				i.Parameters = given(t, allow(app(7)))
 				cancel()
 				return i, nil
 			})
@@ -148,7 +149,7 @@ func TestCancelledCallLeavesNothingHalfDone(t *testing.T) {
 		require.NotErrorIs(t, err, store.ErrDamaged, name)
 		require.Equal(t, before, state(t, s, instances, bindings), name)
 	}
-	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(grants.Parameters{})), "and the store still works")
+	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters.Parameters{})), "and the store still works")
 }
 
 func TestClosedStoreIsUnavailableAndItsViewServesOn(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -58,9 +61,9 @@ func allow(sources ...string) string {
 	return `{"allow":[` + list[min(1, len(list)):] + `]}`
 }
 
-func parameters(t testing.TB, raw string) grants.Parameters {
+func given(t testing.TB, raw string) parameters.Parameters {
 	t.Helper()
-	p, err := grants.ParseInstance([]byte(raw))
+	p, err := parameters.ParseInstance([]byte(raw))
 	require.NoError(t, err)
 	return p
 }
@@ -69,17 +72,17 @@ func instance(t testing.TB, id, raw string) store.Instance {
 	t.Helper()
 	return store.Instance{
 		ID: id, PlanID: "plan-org", Plan: grants.ScopeOrg, CreatedBy: "creator",
-		Owner: grants.Owner{Instance: id, Org: guid(1001), Space: guid(1002)}, Parameters: parameters(t, raw),
+		Owner: grants.Owner{Instance: id, Org: guid(1001), Space: guid(1002)}, Parameters: given(t, raw),
 	}
 }
 
 func binding(t testing.TB, instanceID, id, raw string) store.Binding {
 	t.Helper()
-	route, err := grants.ParseRoute(id + ".apps.identity/path")
+	bound, err := route.Parse(id + ".apps.identity/path")
 	require.NoError(t, err)
-	p, err := grants.ParseBinding([]byte(raw))
+	p, err := parameters.ParseBinding([]byte(raw))
 	require.NoError(t, err)
-	return store.Binding{ID: id, InstanceID: instanceID, Route: route, Parameters: p, URL: "https://gw.example/r/" + id + "/token", CreatedBy: "binder"}
+	return store.Binding{ID: id, InstanceID: instanceID, Route: bound, Parameters: p, URL: "https://gw.example/r/" + id + "/token", CreatedBy: "binder"}
 }
 
 func create(t testing.TB, s *store.Store, id, raw string) {
@@ -98,7 +101,7 @@ func bind(t testing.TB, s *store.Store, instanceID, id, raw string) store.Bindin
 }
 
 // setTo replaces an instance's parameters.
-func setTo(p grants.Parameters) func(store.Instance) (store.Instance, error) {
+func setTo(p parameters.Parameters) func(store.Instance) (store.Instance, error) {
 	return func(i store.Instance) (store.Instance, error) {
 		i.Parameters = p
 		return i, nil
@@ -108,7 +111,7 @@ func setTo(p grants.Parameters) func(store.Instance) (store.Instance, error) {
 // inForce is all that an access says.
 type inForce struct {
 	Binding  string
-	Route    grants.Route
+	Route    route.Route
 	Owner    grants.Owner
 	Scope    grants.Scope
 	Mode     grants.Mode

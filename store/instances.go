@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/mtls-authz/mtls-authz/grants"
 )
 
@@ -20,7 +22,7 @@ func (i Instance) Same(other Instance) bool {
 		sameParameters(i.Parameters, other.Parameters)
 }
 
-func sameParameters(a, b grants.Parameters) bool { return bytes.Equal(a.JSON(), b.JSON()) }
+func sameParameters(a, b parameters.Parameters) bool { return bytes.Equal(a.JSON(), b.JSON()) }
 
 // Instance returns a service instance, or [ErrNotFound].
 func (s *Store) Instance(ctx context.Context, id string) (Instance, error) {
@@ -34,9 +36,9 @@ func readInstance(ctx context.Context, q querier, id string) (Instance, error) {
 func scanInstance(row *sql.Rows) (Instance, error) {
 	var i Instance
 	var scope, org, space string
-	var parameters []byte
+	var raw []byte
 	var created, updated int64
-	err := row.Scan(&i.ID, &i.PlanID, &scope, &org, &space, &parameters, &i.Revision, &created, &i.CreatedBy, &updated, &i.UpdatedBy)
+	err := row.Scan(&i.ID, &i.PlanID, &scope, &org, &space, &raw, &i.Revision, &created, &i.CreatedBy, &updated, &i.UpdatedBy)
 	if err != nil {
 		return Instance{}, damage("instance", i.ID, err)
 	}
@@ -44,7 +46,7 @@ func scanInstance(row *sql.Rows) (Instance, error) {
 	i.Owner.Instance = i.ID
 	var scopeErr, parametersErr error
 	i.Plan, scopeErr = grants.ParseScope(scope)
-	i.Parameters, parametersErr = grants.ParseStored(parameters)
+	i.Parameters, parametersErr = parameters.ParseStored(raw)
 	err = errors.Join(scopeErr, parametersErr, i.Owner.Org.UnmarshalText([]byte(org)), i.Owner.Space.UnmarshalText([]byte(space)))
 	if err != nil {
 		return Instance{}, damage("instance", i.ID, err)

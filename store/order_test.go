@@ -129,7 +129,7 @@ func someOperation(t *testing.T, s *store.Store, random *rand.Rand, instances, b
 	case 5:
 		err = s.UpdateInstance(ctx, i, "", func(i store.Instance) (store.Instance, error) {
 			i.Plan = []grants.Scope{grants.ScopeSpace, grants.ScopeAny}[random.IntN(2)]
-			i.PlanID, i.Parameters = "plan-"+i.Plan.String(), parameters(t, raw)
+			i.PlanID, i.Parameters = "plan-"+i.Plan.String(), given(t, raw)
 			return i, nil
 		})
 	case 6:
@@ -169,7 +169,7 @@ func TestReadersSeeWholeRevisionsOnly(t *testing.T) {
 	})
 	for n := range 40 {
 		scope := []string{"org", "space"}[n%2]
-		require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters(t, `{"scope":"`+scope+`","labels":{"n":"`+scope+`"}}`))))
+		require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(given(t, `{"scope":"`+scope+`","labels":{"n":"`+scope+`"}}`))))
 	}
 	close(done)
 	running.Wait()

@@ -12,6 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/pressly/goose/v3"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -37,7 +41,7 @@ var migrations embed.FS
 type Config struct {
 	// URL is sqlite:///absolute/path or sqlite://relative/path. Required.
 	URL string
-	// ReportAllowed is the operator's word on report mode; see grants.Bound.
+	// ReportAllowed is the operator's word on report mode; see parameters.Bound.
 	ReportAllowed bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -62,7 +66,7 @@ type Instance struct {
 	PlanID     string
 	Plan       grants.Scope
 	Owner      grants.Owner
-	Parameters grants.Parameters
+	Parameters parameters.Parameters
 	// Revision is the store's revision at the last change.
 	Revision             int64
 	CreatedAt, UpdatedAt time.Time
@@ -74,8 +78,8 @@ type Instance struct {
 // Binding is a route bound to a service instance.
 type Binding struct {
 	ID, InstanceID string
-	Route          grants.Route
-	Parameters     grants.Parameters
+	Route          route.Route
+	Parameters     parameters.Parameters
 	// URL is the route_service_url that was given to the platform. It holds
 	// the token and is a secret.
 	URL       string

@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -67,7 +71,7 @@ func TestCreateOverOtherContentIsErrExists(t *testing.T) {
 		"plan":       func(i *store.Instance) { i.PlanID = "plan-any" },
 		"org":        func(i *store.Instance) { i.Owner.Org = guid(9) },
 		"space":      func(i *store.Instance) { i.Owner.Space = guid(9) },
-		"parameters": func(i *store.Instance) { i.Parameters = parameters(t, allow(app(3))) },
+		"parameters": func(i *store.Instance) { i.Parameters = given(t, allow(app(3))) },
 	} {
 		other := instance(t, "i", allow(app(1)))
 		change(&other)
@@ -79,7 +83,7 @@ func TestCreateOverOtherContentIsErrExists(t *testing.T) {
 		"instance":   func(b *store.Binding) { b.InstanceID = "j" },
 		"route":      func(b *store.Binding) { b.Route.Host = "other.apps.identity" },
 		"path":       func(b *store.Binding) { b.Route.Path = "" },
-		"parameters": func(b *store.Binding) { b.Parameters = grants.Parameters{} },
+		"parameters": func(b *store.Binding) { b.Parameters = parameters.Parameters{} },
 	} {
 		other := binding(t, "i", "b", allow(app(2)))
 		change(&other)
@@ -98,7 +102,7 @@ func TestWhatIsNotThereIsErrNotFound(t *testing.T) {
 	before := state(t, s, []string{"i", "other"}, []string{"b"})
 	for name, call := range map[string]func() error{
 		"read instance":                     func() error { _, err := s.Instance(ctx, "x"); return err },
-		"update":                            func() error { return s.UpdateInstance(ctx, "x", "", setTo(grants.Parameters{})) },
+		"update":                            func() error { return s.UpdateInstance(ctx, "x", "", setTo(parameters.Parameters{})) },
 		"delete instance":                   func() error { return s.DeleteInstance(ctx, "x") },
 		"read binding":                      func() error { _, err := s.Binding(ctx, "i", "x"); return err },
 		"delete binding":                    func() error { return s.DeleteBinding(ctx, "i", "x") },
@@ -126,7 +130,7 @@ func TestUpdateReplacesPlanAndParametersAndNothingElse(t *testing.T) {
 	now = now.Add(time.Hour)
 	err = s.UpdateInstance(ctx, "i", "updater", func(i store.Instance) (store.Instance, error) {
 		i.ID, i.Owner.Org, i.CreatedBy = "hijacked", guid(9), "hijacked"
-		i.PlanID, i.Plan, i.Parameters = "plan-any", grants.ScopeAny, parameters(t, allow(app(2)))
+		i.PlanID, i.Plan, i.Parameters = "plan-any", grants.ScopeAny, given(t, allow(app(2)))
 		return i, nil
 	})
 	require.NoError(t, err)
@@ -145,20 +149,20 @@ func TestUpdateThatFailsOrFindsNothingToDoChangesNothing(t *testing.T) {
 	before := state(t, s, []string{"i"}, []string{"b"})
 	refused := errors.New("refused")
 	err := s.UpdateInstance(ctx, "i", "updater", func(i store.Instance) (store.Instance, error) {
-		i.Parameters = parameters(t, allow("cf:any"))
+		i.Parameters = given(t, allow("cf:any"))
 		return i, refused
 	})
 	require.ErrorIs(t, err, refused)
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "an error of f")
 
-	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(parameters(t, allow(app(1))))))
+	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(given(t, allow(app(1))))))
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "the same parameters")
 
 	require.Panics(t, func() {
 		_ = s.UpdateInstance(ctx, "i", "updater", func(store.Instance) (store.Instance, error) { panic("f") })
 	})
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "a panic of f")
-	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(grants.Parameters{})), "and the store still works")
+	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(parameters.Parameters{})), "and the store still works")
 	i, err := s.Instance(ctx, "i")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, i.Revision, "what changed nothing took no revision")
@@ -195,7 +199,7 @@ func TestEveryChangeIsInForceWhenItReturns(t *testing.T) {
 	require.Nil(t, s.View().Access("b"))
 	bind(t, s, "i", "b", allow(app(2)))
 	require.Equal(t, []string{`instance "` + app(1) + `"`, `binding "` + app(2) + `"`}, accessOf(s, "b").Rules)
-	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(grants.Parameters{})))
+	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters.Parameters{})))
 	require.Equal(t, []string{`binding "` + app(2) + `"`}, accessOf(s, "b").Rules)
 	require.EqualValues(t, 3, accessOf(s, "b").Revision)
 	require.NoError(t, s.DeleteBinding(ctx, "i", "b"))
@@ -249,7 +253,7 @@ func TestWhatCouldNotBeReadBackIsNotStored(t *testing.T) {
 	}
 	for name, change := range map[string]func(*store.Binding){
 		"no url":   func(b *store.Binding) { b.URL = "" },
-		"no route": func(b *store.Binding) { b.Route = grants.Route{} },
+		"no route": func(b *store.Binding) { b.Route = route.Route{} },
 	} {
 		wrong := binding(t, "i", "wrong", "{}")
 		change(&wrong)

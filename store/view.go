@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"sync"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/mtls-authz/mtls-authz/grants"
 )
 
@@ -38,7 +40,7 @@ func (v *View) set(instanceID string, instance Instance, bindings []Binding) {
 	delete(v.ofInstance, instanceID)
 	kept := make(map[string]bool, len(bindings))
 	for _, b := range bindings {
-		v.access.Store(b.ID, grants.NewAccess(grants.Bound{
+		v.access.Store(b.ID, parameters.NewAccess(parameters.Bound{
 			Binding: b.ID, Route: b.Route, Owner: instance.Owner, Plan: instance.Plan,
 			Revision: max(instance.Revision, b.Revision),
 			Instance: instance.Parameters, OfBinding: b.Parameters,

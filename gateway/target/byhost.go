@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 // ByHost is a setting whose value may differ by the host of a route.
@@ -15,7 +15,7 @@ type ByHost[T any] struct {
 }
 
 type hostValue[T any] struct {
-	pattern grants.Route
+	pattern route.Route
 	value   T
 }
 
@@ -41,7 +41,7 @@ func ParseByHost[T any](text string, fallback T, parse func(string) (T, error)) 
 			b.fallback = value
 			continue
 		}
-		route, err := grants.ParseRoute(strings.TrimSpace(pattern))
+		route, err := route.Parse(strings.TrimSpace(pattern))
 		if err != nil || route.Path != "" {
 			return ByHost[T]{}, fmt.Errorf("%q: expected a host or *.suffix before the =", item)
 		}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 // ErrMalformed: the forwarded URL is not acceptable.
@@ -54,7 +54,7 @@ func Parse(forwarded string) (Target, error) {
 		authority, path = rest[:slash], rest[slash:]
 	}
 	t.Host = strings.ToLower(strings.TrimSuffix(authority, ":443"))
-	if err := grants.CheckHost(t.Host); err != nil {
+	if err := route.CheckHost(t.Host); err != nil {
 		return Target{}, malformed("%v", err)
 	}
 	if !isQuery(t.Query) {
@@ -96,7 +96,7 @@ func (t *Target) setPath(raw string) error {
 			return err
 		}
 	}
-	t.RawPath, t.Path, t.Segments = raw, path, grants.Segments(path)
+	t.RawPath, t.Path, t.Segments = raw, path, route.Segments(path)
 	return nil
 }
 

@@ -48,6 +48,10 @@ test_another_source_does_not_match if {
 }
 
 test_nobody_is_denied_even_by_any if {
+	every part in ["app", "space", "org"] {
+		partly := object.union(caller, {part: ""})
+		authz.decision == no_match with input as object.union(with_grants(get, {"any": [{}]}), {"caller": partly})
+	}
 	authz.decision == no_match with input as object.union(with_grants(get, {"any": [{}]}), {"caller": nobody})
 	authz.decision == no_match with input as object.union(with_grants(get, {"any": [{}]}), {"caller": {"kind": "spiffe"}})
 }
@@ -83,7 +87,15 @@ paths := [
 	["/*", "/a/b", false],
 	["/a/*/c", "/a/b/c", true],
 	["/a/*/c", "/a/c", false],
-	["/a/", "/a", true],
+	["/a/*/**", "/a/b", true],
+	["/a/*/**", "/a/b/c/d", true],
+	["/a/*/**", "/a", false],
+	["/a/*/c/**", "/a/b/d", false],
+	["/*/**", "/", false],
+	["/a/*", "/a/*", true],
+	["/a/*", "/b/c", false],
+	["/a", "/ab", false],
+	["/a/**", "/ab", false],
 	["/a", "/a/", true],
 	["/a", "/A", false],
 	["/a/b", "/a", false],
@@ -97,26 +109,38 @@ test_paths if {
 	}
 }
 
+failing := {"pass": false, "failing": {"zebra", "no_delete"}, "reasons": {"zebra": "stripes"}, "headers": {}}
+
 test_a_failing_check_denies if {
-	got := authz.decision with input as with_grants(get, {"any": [{}]})
-		with data.mtls.site.failing as {"zebra", "no_delete"}
-		with data.mtls.site.reasons as {"zebra": "stripes"}
+	got := authz.decision with input as with_grants(get, {"any": [{}]}) with data.mtls.site as failing
 	got == {"allow": false, "policy": "policy:no_delete", "reason": "policy_denied", "headers": {}}
 }
 
 test_a_failing_check_gives_its_reason if {
 	got := authz.decision with input as with_grants(get, {"any": [{}]})
-		with data.mtls.site.failing as {"freeze"}
-		with data.mtls.site.reasons as {"freeze": "change_freeze"}
-	got.reason == "change_freeze"
+		with data.mtls.site as object.union(failing, {"reasons": {"no_delete": "change_freeze", "zebra": "stripes"}})
+	got == {"allow": false, "policy": "policy:no_delete", "reason": "change_freeze", "headers": {}}
+}
+
+test_a_reason_that_is_no_text_is_no_reason if {
+	every reason in [true, false, null, 1, ["a"]] {
+		got := authz.decision with input as with_grants(get, {"any": [{}]})
+			with data.mtls.site as object.union(failing, {"reasons": {"no_delete": reason}})
+		got.reason == "policy_denied"
+	}
+}
+
+test_checks_that_neither_pass_nor_fail_decide_nothing if {
+	not authz.decision with input as with_grants(get, {"any": [{}]})
+		with data.mtls.site as object.union(failing, {"failing": set()})
 }
 
 test_a_check_does_not_stand_in_for_a_grant if {
-	authz.decision == no_match with input as get with data.mtls.site.failing as {"freeze"}
+	authz.decision == no_match with input as get with data.mtls.site as failing
 }
 
 test_headers_of_checks_go_to_the_app if {
 	got := authz.decision with input as with_grants(get, {"any": [{}]})
-		with data.mtls.site.headers as {"tier": {"X-Mtls-Authz-Policy-Tier": "gold"}}
-	got.headers == {"X-Mtls-Authz-Policy-Tier": "gold"}
+		with data.mtls.site.headers as {"X-Mtls-Authz-Policy-Tier": "gold"}
+	got == object.union(allowed, {"headers": {"X-Mtls-Authz-Policy-Tier": "gold"}})
 }

@@ -6,12 +6,17 @@
 #   anew, with one line for each package below data.site.check.
 package mtls.site
 
-# The checks that do not allow the request, by name. A check that is undefined
-# or not exactly true has failed.
+# True if every check allows the request. A check that is undefined or not
+# exactly true does not.
+pass := true
+
+# The checks that do not allow the request, by name.
 failing := set()
 
 # The reasons that failing checks give, by name.
 reasons := {}
 
-# The headers for the app that checks ask for, by name.
+# The headers for the app that checks ask for. Two checks that ask for
+# different values of one header conflict, which is an error and therefore a
+# denial.
 headers := {}

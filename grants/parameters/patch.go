@@ -1,4 +1,4 @@
-package grants
+package parameters
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -75,10 +76,10 @@ func (p Parameters) amend(remove, add []json.RawMessage, now time.Time) (Paramet
 	if list, err = addTo(list, add, now); err != nil {
 		return Parameters{}, err
 	}
-	if len(list) > maxGrants {
-		return Parameters{}, refuse("allow would have %d entries, at most %d are allowed", len(list), maxGrants)
+	if len(list) > grants.MaxGrants {
+		return Parameters{}, refuse("allow would have %d entries, at most %d are allowed", len(list), grants.MaxGrants)
 	}
-	if err := checkList("allow", list); err != nil {
+	if err := grants.CheckList("allow", list); err != nil {
 		return Parameters{}, refuse("%w", err)
 	}
 	p.Allow, p.given.allow = list, p.given.allow || len(list) > 0
@@ -88,31 +89,31 @@ func (p Parameters) amend(remove, add []json.RawMessage, now time.Time) (Paramet
 // removeFrom takes the entries out of list, which it changes. One without conditions
 // removes every grant of its source: better too much removed than access left
 // that was to end.
-func removeFrom(list []Grant, remove []json.RawMessage) ([]Grant, error) {
-	if len(remove) > maxGrants {
-		return nil, refuse("allow_remove has %d entries, at most %d are allowed", len(remove), maxGrants)
+func removeFrom(list []grants.Grant, remove []json.RawMessage) ([]grants.Grant, error) {
+	if len(remove) > grants.MaxGrants {
+		return nil, refuse("allow_remove has %d entries, at most %d are allowed", len(remove), grants.MaxGrants)
 	}
-	sources, entries := map[Source]bool{}, map[string]bool{}
+	sources, entries := map[grants.Source]bool{}, map[string]bool{}
 	for i, raw := range remove {
-		gone, err := ParseGrant(raw)
+		gone, err := grants.ParseGrant(raw)
 		switch {
 		case err != nil:
 			return nil, refuse("allow_remove[%d]: %w", i, err)
 		case gone.IsConditional():
-			entries[gone.identity()] = true
+			entries[gone.Identity()] = true
 		default:
 			sources[gone.Source] = true
 		}
 	}
-	return slices.DeleteFunc(list, func(g Grant) bool {
-		return sources[g.Source] || len(entries) > 0 && entries[g.identity()]
+	return slices.DeleteFunc(list, func(g grants.Grant) bool {
+		return sources[g.Source] || len(entries) > 0 && entries[g.Identity()]
 	}), nil
 }
 
 // addTo appends to list, which it changes, the entries that are not there.
 // Those that are there take a new reason.
-func addTo(list []Grant, add []json.RawMessage, now time.Time) ([]Grant, error) {
-	added, err := parseAllow("allow_add", add)
+func addTo(list []grants.Grant, add []json.RawMessage, now time.Time) ([]grants.Grant, error) {
+	added, err := grants.ParseList("allow_add", add)
 	if err != nil {
 		return nil, refuse("%w", err)
 	}
@@ -124,10 +125,10 @@ func addTo(list []Grant, add []json.RawMessage, now time.Time) ([]Grant, error) 
 	}
 	places := make(map[string]int, len(list))
 	for i, grant := range list {
-		places[grant.identity()] = i
+		places[grant.Identity()] = i
 	}
 	for _, grant := range added {
-		if i, there := places[grant.identity()]; !there {
+		if i, there := places[grant.Identity()]; !there {
 			list = append(list, grant)
 		} else if grant.Terms != nil && grant.Terms.Reason != "" {
 			list[i] = grant
@@ -152,7 +153,7 @@ func decodeObject(raw []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
 	if err := decoder.Decode(into); err != nil {
-		return refuse("%w", explainJSON(err, "parameters"))
+		return refuse("%w", grants.ExplainJSON(err, "parameters"))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return refuse("parameters: expected one JSON object and nothing after it")
@@ -204,8 +205,8 @@ func takeList(patch map[string]any, name string) ([]json.RawMessage, error) {
 // The flat form of the first RFC draft.
 var aliases = []struct {
 	name string
-	kind Kind
-}{{"mtls_allowed_apps", App}, {"mtls_allowed_spaces", Space}, {"mtls_allowed_orgs", Org}}
+	kind grants.Kind
+}{{"mtls_allowed_apps", grants.App}, {"mtls_allowed_spaces", grants.Space}, {"mtls_allowed_orgs", grants.Org}}
 
 const aliasAny = "mtls_allow_any"
 
@@ -250,7 +251,7 @@ func expandAlias(object map[string]any) error {
 	return nil
 }
 
-func aliasSources(value any, kind Kind) ([]any, error) {
+func aliasSources(value any, kind grants.Kind) ([]any, error) {
 	if value == nil {
 		return nil, nil
 	}
@@ -268,7 +269,7 @@ func aliasSources(value any, kind Kind) ([]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, Source{kind, id}.String())
+		sources = append(sources, grants.Source{Kind: kind, ID: id}.String())
 	}
 	return sources, nil
 }

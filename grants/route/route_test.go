@@ -1,4 +1,4 @@
-package grants_test
+package route_test
 
 import (
 	"strings"
@@ -7,11 +7,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 func TestRoutes(t *testing.T) {
-	for text, want := range map[string]grants.Route{
+	for text, want := range map[string]route.Route{
 		"backend.apps.identity":        {Host: "backend.apps.identity"},
 		"backend.apps.identity/":       {Host: "backend.apps.identity"},
 		"backend.apps.identity/beta":   {Host: "backend.apps.identity", Path: "/beta"},
@@ -29,10 +29,10 @@ func TestRoutes(t *testing.T) {
 		"internal":                     {Host: "internal"},
 		strings.Repeat("a", 63) + ".b": {Host: strings.Repeat("a", 63) + ".b"},
 	} {
-		r, err := grants.ParseRoute(text)
+		r, err := route.Parse(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, r, text)
-		again, err := grants.ParseRoute(r.String())
+		again, err := route.Parse(r.String())
 		require.NoError(t, err)
 		assert.Equal(t, r, again)
 	}
@@ -95,8 +95,8 @@ func TestRoutesThatCannotBeProtected(t *testing.T) {
 		"path longer than CC's limit": "backend.apps/" + strings.Repeat("a", 128),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := grants.ParseRoute(text)
-			require.ErrorIs(t, err, grants.ErrRoute)
+			r, err := route.Parse(text)
+			require.ErrorIs(t, err, route.ErrRoute)
 			assert.Zero(t, r)
 			assert.NotContains(t, err.Error(), "\n")
 		})
@@ -105,28 +105,15 @@ func TestRoutesThatCannotBeProtected(t *testing.T) {
 
 func TestCheckHost(t *testing.T) {
 	for _, host := range []string{"a", "backend.apps.identity", "my_app.b", "a-b.c9"} {
-		assert.NoError(t, grants.CheckHost(host), host)
+		assert.NoError(t, route.CheckHost(host), host)
 	}
 	for _, host := range []string{"", "A.b", "*.b", "a.b.", "a:443", "1.2.3.4", "::1", "127.1", "a.0x", "a b", "a/b", "\u00fc.b"} {
-		assert.Error(t, grants.CheckHost(host), host)
-	}
-}
-
-// Parameters name routes in the one spelling in which they are compared.
-func TestRoutesInParametersAreExact(t *testing.T) {
-	for _, text := range []string{"Backend.apps", "backend.apps/", "backend.apps/Beta", "backend.apps:443", "10.0.0.1", "backend.apps/b/"} {
-		for _, parameters := range []string{
-			`{"allow":[{"source":"cf:any","routes":["` + text + `"]}]}`,
-			`{"report_routes":["` + text + `"]}`,
-		} {
-			_, err := grants.ParseInstance([]byte(parameters))
-			refused(t, err, "routes", `"`+text+`"`)
-		}
+		assert.Error(t, route.CheckHost(host), host)
 	}
 }
 
 func TestRouteMatchesHostAndPath(t *testing.T) {
-	plain, wild, context := backend, route("*.apps.identity"), route("backend.apps.identity/api")
+	plain, wild, context := parsed("backend.apps.identity"), parsed("*.apps.identity"), parsed("backend.apps.identity/api")
 	assert.True(t, plain.MatchHost("backend.apps.identity"))
 	assert.True(t, wild.MatchHost("backend.apps.identity"))
 	assert.True(t, wild.MatchHost("a.b.apps.identity"), "any number of labels")
@@ -134,7 +121,7 @@ func TestRouteMatchesHostAndPath(t *testing.T) {
 		assert.False(t, plain.MatchHost(host), host)
 		assert.False(t, wild.MatchHost(host), host)
 	}
-	for _, r := range []grants.Route{{}, {Host: "*"}, {Path: "/api"}} {
+	for _, r := range []route.Route{{}, {Host: "*"}, {Path: "/api"}} {
 		assert.False(t, r.MatchHost(""), "%q", r)
 		assert.False(t, r.MatchHost("backend.apps.identity"), "%q", r)
 	}
@@ -148,4 +135,13 @@ func TestRouteMatchesHostAndPath(t *testing.T) {
 		assert.False(t, context.MatchPath(path), path)
 		assert.True(t, plain.MatchPath(path), path)
 	}
+}
+
+// parsed is a route that must be one.
+func parsed(s string) route.Route {
+	r, err := route.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return r
 }

@@ -1,4 +1,8 @@
-package grants
+// Package parameters is what a developer gives to a service instance or a
+// binding, in JSON: it reads, patches and writes it in one canonical form, and
+// merges both into the effective access of a route. It trusts nothing in it, and
+// every refusal names the entry in words for the developer.
+package parameters
 
 import (
 	"encoding/json"
@@ -7,21 +11,24 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 // Parameters are what a developer gives to a service instance or a binding, in
 // canonical form. The zero value is "nothing given".
 type Parameters struct {
 	// Scope narrows the plan's; zero: not given.
-	Scope Scope
+	Scope grants.Scope
 	// Mode is Report only if the instance says so.
-	Mode Mode
+	Mode grants.Mode
 	// ReportRoutes are the routes in report mode whatever Mode says.
-	ReportRoutes []Route
+	ReportRoutes []route.Route
 	// Assert asks for the signed caller assertion.
 	Assert bool
 	// Allow are the grants, in the order given.
-	Allow []Grant
+	Allow []grants.Grant
 	// Labels are the developer's claims about the route; policies may narrow
 	// by them. Annotations are notes. Neither grants anything.
 	Labels, Annotations map[string]string
@@ -43,7 +50,6 @@ type document struct {
 }
 
 const (
-	maxGrants       = 10_000
 	maxReportRoutes = 1000
 	maxDocument     = 1 << 20 // bytes, as a broker request
 	maxMetadata     = 64
@@ -119,7 +125,7 @@ func parseObject(object map[string]any) (Parameters, error) {
 func parseDocument(raw []byte) (Parameters, error) {
 	var doc document
 	if err := json.Unmarshal(raw, &doc); err != nil {
-		return Parameters{}, refuse("%w", explainJSON(err, "parameter"))
+		return Parameters{}, refuse("%w", grants.ExplainJSON(err, "parameter"))
 	}
 	p, err := doc.parameters()
 	if err != nil {
@@ -130,12 +136,12 @@ func parseDocument(raw []byte) (Parameters, error) {
 
 func (d document) parameters() (p Parameters, err error) {
 	if d.Scope != nil {
-		if p.Scope, err = ParseScope(*d.Scope); err != nil {
+		if p.Scope, err = grants.ParseScope(*d.Scope); err != nil {
 			return p, err
 		}
 	}
 	if d.Mode != nil {
-		if p.Mode, err = parseMode(*d.Mode); err != nil {
+		if p.Mode, err = grants.ParseMode(*d.Mode); err != nil {
 			return p, err
 		}
 		p.given.mode = true
@@ -150,7 +156,7 @@ func (d document) parameters() (p Parameters, err error) {
 		p.Assert, p.given.assert = *d.Assert, true
 	}
 	if d.Allow != nil {
-		if p.Allow, err = parseAllow("allow", *d.Allow); err != nil {
+		if p.Allow, err = grants.ParseList("allow", *d.Allow); err != nil {
 			return p, err
 		}
 		p.given.allow = true
@@ -178,76 +184,38 @@ func (d document) metadata(p *Parameters) error {
 		if !labelKey.MatchString(key) {
 			return fmt.Errorf("annotation %q: expected a key of letters, digits, '-', '_', '.', at most 63 characters, a DNS prefix allowed", clip(key))
 		}
-		if _, err := parseNote("annotation "+key, p.Annotations[key], maxAnnotation); err != nil {
+		if _, err := grants.ParseNote("annotation "+key, p.Annotations[key], maxAnnotation); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func parseReportRoutes(values []string) ([]Route, error) {
-	if len(values) == 0 {
-		return []Route{}, nil
+func parseReportRoutes(values []string) ([]route.Route, error) {
+	if len(values) > maxReportRoutes {
+		return nil, fmt.Errorf("report_routes has %d entries, at most %d are allowed", len(values), maxReportRoutes)
 	}
-	return list("report_routes", &values, maxReportRoutes, parseRouteExact)
-}
-
-// parseAllow reads a list of grants and refuses what contradicts itself.
-func parseAllow(name string, entries []json.RawMessage) ([]Grant, error) {
-	if len(entries) > maxGrants {
-		return nil, fmt.Errorf("%s has %d entries, at most %d are allowed", name, len(entries), maxGrants)
-	}
-	list := make([]Grant, len(entries))
-	for i, entry := range entries {
-		grant, err := ParseGrant(entry)
+	routes := make([]route.Route, 0, len(values))
+	for _, value := range values {
+		one, err := route.ParseExact(value)
 		if err != nil {
-			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
+			return nil, fmt.Errorf("report_routes: %w", err)
 		}
-		list[i] = grant
-	}
-	return list, checkList(name, list)
-}
-
-func checkList(name string, list []Grant) error {
-	firsts := make(map[Source]Grant, len(list))
-	seen := map[string]bool{} // of the sources that are there more than once
-	plain, anyone := 0, -1
-	for i, grant := range list {
-		if !grant.IsConditional() {
-			plain++
-			if grant.Source.Kind == Any {
-				anyone = i
-			}
-		}
-		first, again := firsts[grant.Source]
-		if !again {
-			firsts[grant.Source] = grant
-			continue
-		}
-		seen[first.identity()] = true
-		key := grant.identity()
-		if seen[key] {
-			return fmt.Errorf("%s[%d]: %s is there twice", name, i, clip(key))
-		}
-		seen[key] = true
-		if grant.IsConditional() != first.IsConditional() {
-			return fmt.Errorf("%s[%d]: source %q is there both with and without conditions; the conditions would not matter", name, i, grant.Source)
+		if !slices.Contains(routes, one) {
+			routes = append(routes, one)
 		}
 	}
-	if anyone >= 0 && plain > 1 {
-		return fmt.Errorf("%s[%d]: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name, anyone)
-	}
-	return nil
+	return routes, nil
 }
 
 // RefuseExpired refuses a grant of allow that has ended before it was set.
-func RefuseExpired(list []Grant, now time.Time) error {
+func RefuseExpired(list []grants.Grant, now time.Time) error {
 	return refuseExpired("allow", list, now)
 }
 
-func refuseExpired(name string, list []Grant, now time.Time) error {
+func refuseExpired(name string, list []grants.Grant, now time.Time) error {
 	for i, grant := range list {
-		if grant.expired(now) {
+		if grant.Expired(now) {
 			return refuse("%s[%d]: source %q: expires %s is in the past", name, i, grant.Source, grant.Terms.Expires.Format(time.RFC3339))
 		}
 	}
@@ -255,7 +223,7 @@ func refuseExpired(name string, list []Grant, now time.Time) error {
 }
 
 // Reports reports whether the parameters ask for report mode anywhere.
-func (p Parameters) Reports() bool { return p.Mode == Report || len(p.ReportRoutes) > 0 }
+func (p Parameters) Reports() bool { return p.Mode == grants.Report || len(p.ReportRoutes) > 0 }
 
 // JSON returns the canonical form: what was given, in one order and spelling.
 func (p Parameters) JSON() json.RawMessage {
@@ -263,11 +231,14 @@ func (p Parameters) JSON() json.RawMessage {
 	if p.Scope != 0 {
 		doc.Scope = ptr(p.Scope.String())
 	}
-	if p.given.mode || p.Mode != Enforce {
+	if p.given.mode || p.Mode != grants.Enforce {
 		doc.Mode = ptr(p.Mode.String())
 	}
 	if p.given.reportRoutes || len(p.ReportRoutes) > 0 {
-		doc.ReportRoutes = texts(p.ReportRoutes, Route.String)
+		doc.ReportRoutes = ptr(make([]string, len(p.ReportRoutes)))
+		for i, r := range p.ReportRoutes {
+			(*doc.ReportRoutes)[i] = r.String()
+		}
 	}
 	if p.given.assert || p.Assert {
 		doc.Assert = &p.Assert

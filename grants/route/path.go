@@ -1,4 +1,4 @@
-package grants
+package route
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A PathPattern is one entry of a grant's paths. It is compared with the whole
+// A Pattern is one entry of a grant's paths. It is compared with the whole
 // path as the app sees it, decoded once, case-sensitive, segment by segment:
 //
 //	pattern  = "/" [ segment *( "/" segment ) ] [ "/" ]
@@ -14,14 +14,14 @@ import (
 //
 // "*" stands for one non-empty segment; "**", only as the last segment, for
 // zero or more. A trailing slash, in pattern or path, does not matter.
-type PathPattern string
+type Pattern string
 
 const maxPattern = 1024
 
-// ParsePathPattern reads a pattern. Patterns that could never match, or that
+// ParsePattern reads a pattern. Patterns that could never match, or that
 // would match something else than they seem to say, are refused: a part of a
 // segment as wildcard, an escape, a query, dot segments.
-func ParsePathPattern(s string) (PathPattern, error) {
+func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", fmt.Errorf("path %q: expected it to begin with /", clip(s))
 	}
@@ -35,7 +35,7 @@ func ParsePathPattern(s string) (PathPattern, error) {
 		return "", fmt.Errorf("path %q: expected UTF-8 without control characters", clip(s))
 	}
 	if s == "/" {
-		return PathPattern(s), nil
+		return Pattern(s), nil
 	}
 	s = strings.TrimSuffix(s, "/") // one spelling of what means the same
 	segments := strings.Split(s[1:], "/")
@@ -49,12 +49,12 @@ func ParsePathPattern(s string) (PathPattern, error) {
 			return "", fmt.Errorf("path %q: * stands for a whole segment, not for a part of %q", clip(s), clip(segment))
 		}
 	}
-	return PathPattern(s), nil
+	return Pattern(s), nil
 }
 
 // Match reports whether the pattern matches a path given by its non-empty
 // segments. The zero pattern matches nothing.
-func (p PathPattern) Match(segments []string) bool {
+func (p Pattern) Match(segments []string) bool {
 	if p == "" {
 		return false
 	}

@@ -1,4 +1,4 @@
-package grants
+package parameters
 
 import (
 	_ "embed"
@@ -31,7 +31,7 @@ var notIn = map[SchemaFor][]string{
 func Schema(slot SchemaFor) map[string]any {
 	var schema map[string]any
 	if err := json.Unmarshal(schemaJSON, &schema); err != nil {
-		panic("grants: embedded schema: " + err.Error()) // a build that cannot pass its tests
+		panic("parameters: embedded schema: " + err.Error()) // a build that cannot pass its tests
 	}
 	properties := schema["properties"].(map[string]any)
 	for _, name := range notIn[slot] {

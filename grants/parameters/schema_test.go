@@ -1,4 +1,4 @@
-package grants_test
+package parameters_test
 
 import (
 	"encoding/json"
@@ -7,10 +7,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/mtls-authz/mtls-authz/grants"
 )
 
 // samples is one good value of each parameter there is.
@@ -26,15 +26,15 @@ var samples = map[string]string{
 // and for an update also null.
 func TestSchemasNameWhatTheParserTakes(t *testing.T) {
 	update := func(raw []byte) error {
-		_, err := grants.Parameters{}.Update(raw, now)
+		_, err := parameters.Parameters{}.Update(raw, now)
 		return err
 	}
-	for slot, parse := range map[grants.SchemaFor]func([]byte) error{
-		grants.CreateInstance: func(raw []byte) error { _, err := grants.ParseInstance(raw); return err },
-		grants.UpdateInstance: update,
-		grants.CreateBinding:  func(raw []byte) error { _, err := grants.ParseBinding(raw); return err },
+	for slot, parse := range map[parameters.SchemaFor]func([]byte) error{
+		parameters.CreateInstance: func(raw []byte) error { _, err := parameters.ParseInstance(raw); return err },
+		parameters.UpdateInstance: update,
+		parameters.CreateBinding:  func(raw []byte) error { _, err := parameters.ParseBinding(raw); return err },
 	} {
-		schema := grants.Schema(slot)
+		schema := parameters.Schema(slot)
 		assert.Equal(t, false, schema["additionalProperties"])
 		assert.Equal(t, "http://json-schema.org/draft-04/schema#", schema["$schema"])
 		properties := schema["properties"].(map[string]any)
@@ -48,7 +48,7 @@ func TestSchemasNameWhatTheParserTakes(t *testing.T) {
 				continue
 			}
 			null := slices.Contains(asList(properties[name].(map[string]any)["type"]), any("null"))
-			assert.Equal(t, slot == grants.UpdateInstance, null, "slot %d, %s", slot, name)
+			assert.Equal(t, slot == parameters.UpdateInstance, null, "slot %d, %s", slot, name)
 			if null {
 				assert.NoError(t, update([]byte(`{"`+name+`":null}`)), name)
 			}
@@ -70,7 +70,7 @@ func asList(value any) []any {
 }
 
 func TestSchemaOfAnUpdateLetsMembersBeRemoved(t *testing.T) {
-	properties := grants.Schema(grants.UpdateInstance)["properties"].(map[string]any)
+	properties := parameters.Schema(parameters.UpdateInstance)["properties"].(map[string]any)
 	labels := properties["labels"].(map[string]any)["additionalProperties"].(map[string]any)
 	assert.Equal(t, []any{"string", "null"}, labels["type"])
 	assert.Contains(t, properties["scope"].(map[string]any)["enum"], nil)
@@ -78,13 +78,13 @@ func TestSchemaOfAnUpdateLetsMembersBeRemoved(t *testing.T) {
 
 // A schema that a caller changes is its own.
 func TestSchemaIsACopy(t *testing.T) {
-	delete(grants.Schema(grants.CreateInstance), "properties")
-	assert.Contains(t, grants.Schema(grants.CreateInstance), "properties")
+	delete(parameters.Schema(parameters.CreateInstance), "properties")
+	assert.Contains(t, parameters.Schema(parameters.CreateInstance), "properties")
 }
 
 // The patterns refuse nothing that the parser takes.
 func TestSchemaPatternsTakeWhatTheParserTakes(t *testing.T) {
-	definitions := grants.Schema(grants.CreateInstance)["definitions"].(map[string]any)
+	definitions := parameters.Schema(parameters.CreateInstance)["definitions"].(map[string]any)
 	pattern := func(name string) *regexp.Regexp {
 		return regexp.MustCompile(definitions[name].(map[string]any)["pattern"].(string))
 	}

@@ -1,4 +1,7 @@
-package grants
+// Package route knows what a route of Cloud Foundry is, and how hosts and paths
+// match: the vocabulary of where requests go. It trusts no text, and its zero
+// values match nothing.
+package route
 
 import (
 	"errors"
@@ -18,11 +21,11 @@ var ErrRoute = errors.New("not a route that can be protected")
 
 const maxRoutePath = 128 // Cloud Controller's own limit
 
-// ParseRoute reads host[/path] in any case. It refuses routes with a port
+// Parse reads host[/path] in any case. It refuses routes with a port
 // (TCP), IP addresses, hosts that are not letter-digit-hyphen labels ("_"
 // allowed; international names only as A-labels), and paths that a URL cannot
 // carry plainly. Every error is an [ErrRoute].
-func ParseRoute(s string) (Route, error) {
+func Parse(s string) (Route, error) {
 	host, path, hasPath := strings.Cut(lowerASCII(s), "/")
 	route := Route{Host: host}
 	if strings.Contains(host, ":") {
@@ -104,10 +107,10 @@ func checkRoutePath(path string) error {
 	return nil
 }
 
-// parseRouteExact reads a route as parameters name one: spelled as it will be
+// ParseExact reads a route as parameters name one: spelled as it will be
 // compared. A wildcard is that bound route, except in the operator's grants.
-func parseRouteExact(s string) (Route, error) {
-	route, err := ParseRoute(s)
+func ParseExact(s string) (Route, error) {
+	route, err := Parse(s)
 	if err != nil {
 		return Route{}, err
 	}
@@ -146,10 +149,10 @@ func (r Route) MatchPath(rawPath string) bool {
 	return len(rawPath) == len(r.Path) || rawPath[len(r.Path)] == '/'
 }
 
-// covers reports whether r, as the pattern of an operator's grant, covers the
+// Covers reports whether r, as the pattern of an operator's grant, covers the
 // route of a binding: the same route, or a host below r's wildcard, on any
 // context path if r has none.
-func (r Route) covers(bound Route) bool {
+func (r Route) Covers(bound Route) bool {
 	if r.Path != "" && r.Path != bound.Path {
 		return false
 	}
@@ -157,4 +160,13 @@ func (r Route) covers(bound Route) bool {
 		return r.MatchHost(bound.Host) // its own host included
 	}
 	return r == bound
+}
+
+// clip bounds outside input that is quoted in an error.
+func clip(s string) string {
+	const most = 128
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
 }

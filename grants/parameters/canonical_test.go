@@ -1,9 +1,13 @@
-package grants_test
+package parameters_test
 
 import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,9 +24,9 @@ const contractExample = `{ "scope": "space", "mode": "enforce", "report_routes":
   "labels": {"team": "payments"}, "annotations": {"contact": "payments@example.com"} }`
 
 // roundTrip demands that the canonical form reads back as the same parameters.
-func roundTrip(t testing.TB, p grants.Parameters) {
+func roundTrip(t testing.TB, p parameters.Parameters) {
 	t.Helper()
-	stored, err := grants.ParseStored(p.JSON())
+	stored, err := parameters.ParseStored(p.JSON())
 	require.NoError(t, err, "%s", p.JSON())
 	require.Equal(t, p, stored, "%s", p.JSON())
 	require.Equal(t, string(p.JSON()), string(stored.JSON()))
@@ -68,23 +72,23 @@ func TestGivenDefaultsAreKept(t *testing.T) {
 
 // Parameters that code composes lose nothing either.
 func TestComposedParametersAreWrittenWhole(t *testing.T) {
-	p := grants.Parameters{
-		Scope: grants.ScopeOrg, Mode: grants.Report, Assert: true, ReportRoutes: []grants.Route{backend},
+	p := parameters.Parameters{
+		Scope: grants.ScopeOrg, Mode: grants.Report, Assert: true, ReportRoutes: []route.Route{backend},
 		Allow: []grants.Grant{{Source: grants.Source{Kind: grants.Any}}}, Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"},
 	}
 	assert.JSONEq(t, `{"scope":"org","mode":"report","assert":true,"report_routes":["backend.apps.identity"],"allow":["cf:any"],
 		"labels":{"a":"b"},"annotations":{"c":"d"}}`, string(p.JSON()))
-	assert.JSONEq(t, `{}`, string(grants.Parameters{}.JSON()))
+	assert.JSONEq(t, `{}`, string(parameters.Parameters{}.JSON()))
 }
 
 func TestStoredFormIsStrict(t *testing.T) {
 	for _, text := range []string{`{"status":{}}`, `{"allow_add":[]}`, `{"Allow":[]}`, `{"mtls_allow_any":true}`, `{"allow":[null]}`, `[]`, `{`, `{} {}`, `{"scope":"x"}`} {
-		p, err := grants.ParseStored([]byte(text))
+		p, err := parameters.ParseStored([]byte(text))
 		refused(t, err)
 		assert.Zero(t, p)
 	}
 	for _, text := range []string{"", "null", "{}"} {
-		p, err := grants.ParseStored([]byte(text))
+		p, err := parameters.ParseStored([]byte(text))
 		require.NoError(t, err)
 		assert.Zero(t, p)
 	}
@@ -132,7 +136,7 @@ func TestFlatFormIsAnAliasOfAllow(t *testing.T) {
 		"wildcard instead of a key": {`{"mtls_allowed_apps":"*"}`, []string{"mtls_allowed_apps"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := grants.ParseInstance([]byte(c.flat))
+			_, err := parameters.ParseInstance([]byte(c.flat))
 			refused(t, err, c.words...)
 			_, err = given(t, `{}`).Update([]byte(c.flat), now)
 			refused(t, err, c.words...)

@@ -1,4 +1,4 @@
-package grants_test
+package parameters_test
 
 import (
 	"encoding/json"
@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/mtls-authz/mtls-authz/grants"
 )
 
 // updated demands that an update is accepted and gives these parameters, and
 // that it left the former ones alone.
-func updated(t *testing.T, before grants.Parameters, patch, want string) grants.Parameters {
+func updated(t *testing.T, before parameters.Parameters, patch, want string) parameters.Parameters {
 	t.Helper()
 	was := string(before.JSON())
 	after, err := before.Update([]byte(patch), now)
@@ -118,7 +118,7 @@ func TestAllowAddAndRemove(t *testing.T) {
 		"any with conditions beside an app": {before: []string{app}, patch: `{"allow_add":[` + anyGet + `]}`, after: []string{app, anyGet}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := grants.Parameters{}
+			before := parameters.Parameters{}
 			if c.before != nil {
 				before = allowing(t, c.before...)
 			}
@@ -158,10 +158,10 @@ func TestPastExpiryIsRefusedOnlyWhereThisRequestSetsIt(t *testing.T) {
 	past, next := ending("2026-05-04T10:15:00Z"), ending("2026-05-04T10:15:01Z")
 
 	p := allowing(t, past) // created when it was not yet past
-	refused(t, grants.RefuseExpired(p.Allow, now), "allow[0]", app, "2026-05-04T10:15:00Z", "past")
-	require.NoError(t, grants.RefuseExpired(p.Allow, now.Add(-time.Nanosecond)))
-	require.NoError(t, grants.RefuseExpired(allowing(t, next, app2).Allow, now))
-	require.NoError(t, grants.RefuseExpired(nil, now))
+	refused(t, parameters.RefuseExpired(p.Allow, now), "allow[0]", app, "2026-05-04T10:15:00Z", "past")
+	require.NoError(t, parameters.RefuseExpired(p.Allow, now.Add(-time.Nanosecond)))
+	require.NoError(t, parameters.RefuseExpired(allowing(t, next, app2).Allow, now))
+	require.NoError(t, parameters.RefuseExpired(nil, now))
 
 	for _, patch := range []string{`{}`, `{"scope":"org"}`, `{"allow_add":["` + app2 + `"]}`, `{"allow_remove":["` + space + `"]}`} {
 		_, err := p.Update([]byte(patch), now)
@@ -192,7 +192,7 @@ func TestParametersStayBounded(t *testing.T) {
 	entry := func(i int) string {
 		return fmt.Sprintf(`{"source":"cf:any","paths":[%s]}`, many(100, fmt.Sprintf(`"/%d/%%d/%s"`, i, strings.Repeat("a", 1000))))
 	}
-	var p grants.Parameters
+	var p parameters.Parameters
 	var err error
 	size := 0
 	for i := 0; err == nil && i < 20; i++ {

@@ -1,4 +1,4 @@
-package grants_test
+package route_test
 
 import (
 	"regexp"
@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mtls-authz/mtls-authz/grants/route"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/mtls-authz/mtls-authz/grants"
 )
 
 func TestPathPatterns(t *testing.T) {
@@ -32,13 +32,13 @@ func TestPathPatterns(t *testing.T) {
 		"/a:b@c,d=e": {"/a:b@c,d=e", "/a"},
 		"/a b":       {"", "/a%20b /a+b /ab /a/b"},
 	} {
-		p, err := grants.ParsePathPattern(pattern)
+		p, err := route.ParsePattern(pattern)
 		require.NoError(t, err, pattern)
 		for _, path := range strings.Fields(paths.allow) {
-			assert.True(t, p.Match(grants.Segments(path)), "%s must match %s", pattern, path)
+			assert.True(t, p.Match(route.Segments(path)), "%s must match %s", pattern, path)
 		}
 		for _, path := range strings.Fields(paths.deny) {
-			assert.False(t, p.Match(grants.Segments(path)), "%s must not match %s", pattern, path)
+			assert.False(t, p.Match(route.Segments(path)), "%s must not match %s", pattern, path)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestPathPatternsThatAreRefused(t *testing.T) {
 		"too long":               "/" + strings.Repeat("a", 1024),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := grants.ParsePathPattern(pattern)
+			p, err := route.ParsePattern(pattern)
 			require.Error(t, err)
 			assert.Empty(t, p)
 			assert.False(t, p.Match(nil))
@@ -83,13 +83,13 @@ func TestPathPatternsThatAreRefused(t *testing.T) {
 
 func TestZeroPatternMatchesNothing(t *testing.T) {
 	for _, segments := range [][]string{nil, {}, {""}, {"a"}} {
-		assert.False(t, grants.PathPattern("").Match(segments))
+		assert.False(t, route.Pattern("").Match(segments))
 	}
 }
 
 // Segments are not empty by contract; a caller that breaks it gets no match.
 func TestEmptySegmentsNeverMatch(t *testing.T) {
-	for _, pattern := range []grants.PathPattern{"/*", "/a/*", "/a", "/*/*"} {
+	for _, pattern := range []route.Pattern{"/*", "/a/*", "/a", "/*/*"} {
 		assert.False(t, pattern.Match([]string{""}), pattern)
 		assert.False(t, pattern.Match([]string{"a", ""}), pattern)
 		assert.False(t, pattern.Match([]string{"", "a"}), pattern)
@@ -100,7 +100,7 @@ func TestSegments(t *testing.T) {
 	for path, want := range map[string][]string{
 		"": nil, "/": nil, "//": nil, "/a": {"a"}, "a/b": {"a", "b"}, "/a//b/": {"a", "b"}, "/a b/%": {"a b", "%"},
 	} {
-		assert.Equal(t, want, grants.Segments(path), path)
+		assert.Equal(t, want, route.Segments(path), path)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestSegments(t *testing.T) {
 // over the joined path.
 func matchesOracle(pattern string, segments []string) bool {
 	expression := strings.Builder{}
-	for _, segment := range grants.Segments(pattern) {
+	for _, segment := range route.Segments(pattern) {
 		switch segment {
 		case "*":
 			expression.WriteString("/[^/]+")
@@ -132,19 +132,19 @@ func FuzzPathPattern(f *testing.F) {
 		f.Add(pattern, "/*/**")
 	}
 	f.Fuzz(func(t *testing.T, pattern, path string) {
-		segments := grants.Segments(path)
-		p, err := grants.ParsePathPattern(pattern)
+		segments := route.Segments(path)
+		p, err := route.ParsePattern(pattern)
 		if err != nil {
 			require.Empty(t, p)
 			return
 		}
 		require.Equal(t, matchesOracle(pattern, segments), p.Match(segments), "%q on %q", pattern, segments)
-		own := grants.Segments(pattern)
+		own := route.Segments(pattern)
 		require.True(t, p.Match(own) || slices.Contains(own, "**"), "a pattern matches itself")
 		if !strings.Contains(pattern, "*") {
 			require.Equal(t, slices.Equal(own, segments), p.Match(segments), "without a wildcard only itself")
 		}
-		again, err := grants.ParsePathPattern(string(p))
+		again, err := route.ParsePattern(string(p))
 		require.NoError(t, err)
 		require.Equal(t, p, again, "the parsed pattern is its own spelling")
 	})

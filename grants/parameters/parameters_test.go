@@ -1,10 +1,14 @@
-package grants_test
+package parameters_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,13 +31,13 @@ func TestParametersAreRead(t *testing.T) {
 	assert.Equal(t, grants.Report, p.Mode)
 	assert.True(t, p.Assert)
 	assert.True(t, p.Reports())
-	assert.Equal(t, []grants.Route{{Host: "backend.apps.identity", Path: "/beta"}}, p.ReportRoutes)
+	assert.Equal(t, []route.Route{{Host: "backend.apps.identity", Path: "/beta"}}, p.ReportRoutes)
 	assert.Equal(t, map[string]string{"team": "payments"}, p.Labels)
 	assert.Equal(t, map[string]string{"contact": "a@b"}, p.Annotations)
 	assert.Equal(t, []grants.Grant{
 		{Source: grants.Source{Kind: grants.App, ID: guid(frontend)}},
 		{Source: grants.Source{Kind: grants.Org, ID: guid(acme)}, Terms: &grants.Terms{
-			Methods: []string{"GET", "HEAD"}, Paths: []grants.PathPattern{"/api/**"}, Routes: []grants.Route{backend},
+			Methods: []string{"GET", "HEAD"}, Paths: []route.Pattern{"/api/**"}, Routes: []route.Route{backend},
 			Expires: time.Date(2026, 12, 31, 0, 0, 0, 5e8, time.UTC), Reason: "INC-1234",
 		}},
 	}, p.Allow)
@@ -42,7 +46,7 @@ func TestParametersAreRead(t *testing.T) {
 func TestNothingGivenIsNothing(t *testing.T) {
 	for _, text := range []string{"", "  ", "null", "{}", `{"status":{"routes":[]}}`, `{"allow":null,"scope":null,"mode":null,"labels":null}`} {
 		p := given(t, text)
-		assert.Equal(t, grants.Parameters{}, p, text)
+		assert.Equal(t, parameters.Parameters{}, p, text)
 		assert.JSONEq(t, `{}`, string(p.JSON()), text)
 		assert.False(t, p.Reports())
 	}
@@ -89,7 +93,7 @@ func TestParametersThatAreRefused(t *testing.T) {
 		"too many report routes":     {`{"report_routes":[` + many(1001, `"a%d.b"`) + `]}`, []string{"1001 entries", "at most 1000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := grants.ParseInstance([]byte(c.parameters))
+			p, err := parameters.ParseInstance([]byte(c.parameters))
 			refused(t, err, c.words...)
 			assert.Zero(t, p)
 			if !strings.Contains(name, "at creation") {
@@ -171,7 +175,7 @@ func TestEntriesThatAreRefused(t *testing.T) {
 				_, err := given(t, `{}`).Update([]byte(entries), now)
 				refused(t, err, append(c.words, name+"[1]")...)
 			}
-			_, err = grants.ParseBinding([]byte(`{"allow":["` + app2 + `",` + c.entry + `]}`))
+			_, err = parameters.ParseBinding([]byte(`{"allow":["` + app2 + `",` + c.entry + `]}`))
 			refused(t, err, append(c.words, "allow[1]")...)
 		})
 	}
@@ -210,7 +214,7 @@ func TestListsThatContradictThemselves(t *testing.T) {
 		"an app beside any":           {[]string{"cf:any", get(space), app}, []string{"[0]", "cf:any", "beside"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := grants.ParseInstance([]byte(`{"allow":` + list(c.entries...) + `}`))
+			_, err := parameters.ParseInstance([]byte(`{"allow":` + list(c.entries...) + `}`))
 			refused(t, err, c.words...)
 			assert.ErrorContains(t, err, "allow[")
 			_, err = given(t, `{}`).Update([]byte(`{"allow_add":`+list(c.entries...)+`}`), now)
@@ -231,18 +235,31 @@ func TestListsThatContradictThemselves(t *testing.T) {
 }
 
 func TestBindingTakesWhatCannotNeedAnUpdate(t *testing.T) {
-	p, err := grants.ParseBinding([]byte(`{"allow":["` + app + `"],"scope":"space","labels":{"a":"b"},"annotations":{"c":"d"},"status":{}}`))
+	p, err := parameters.ParseBinding([]byte(`{"allow":["` + app + `"],"scope":"space","labels":{"a":"b"},"annotations":{"c":"d"},"status":{}}`))
 	require.NoError(t, err)
 	assert.Len(t, p.Allow, 1)
 	for name, value := range map[string]string{"mode": `"report"`, "report_routes": `[]`, "assert": `true`} {
 		for _, v := range []string{value, "null"} {
-			_, err := grants.ParseBinding([]byte(`{"` + name + `":` + v + `}`))
+			_, err := parameters.ParseBinding([]byte(`{"` + name + `":` + v + `}`))
 			refused(t, err, `"`+name+`"`, "allow, scope, labels and annotations only", "service instance")
 		}
 	}
-	_, err = grants.ParseBinding([]byte(`{"allow_add":["cf:any"]}`))
+	_, err = parameters.ParseBinding([]byte(`{"allow_add":["cf:any"]}`))
 	refused(t, err, "allow_add")
-	p, err = grants.ParseBinding([]byte(`{"mtls_allowed_apps":"` + frontend + `"}`))
+	p, err = parameters.ParseBinding([]byte(`{"mtls_allowed_apps":"` + frontend + `"}`))
 	require.NoError(t, err, "the flat form is allow")
 	assert.Equal(t, app, p.Allow[0].Source.String())
+}
+
+// Parameters name routes in the one spelling in which they are compared.
+func TestRoutesInParametersAreExact(t *testing.T) {
+	for _, name := range []string{"Backend.apps", "backend.apps/", "backend.apps/Beta", "backend.apps:443", "10.0.0.1", "backend.apps/b/"} {
+		for _, text := range []string{
+			`{"allow":[{"source":"cf:any","routes":["` + name + `"]}]}`,
+			`{"report_routes":["` + name + `"]}`,
+		} {
+			_, err := parameters.ParseInstance([]byte(text))
+			refused(t, err, "routes", `"`+name+`"`)
+		}
+	}
 }

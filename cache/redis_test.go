@@ -1,0 +1,92 @@
+package cache_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// redisServer is a real redis-server of a test.
+type redisServer struct {
+	port   int
+	dir    string
+	cmd    *exec.Cmd
+	output bytes.Buffer
+}
+
+// startRedis starts a redis-server on a free port, which ends with the test.
+func startRedis(t testing.TB) *redisServer {
+	t.Helper()
+	s := &redisServer{dir: t.TempDir()}
+	t.Cleanup(func() { s.kill() })
+	for range 5 { // somebody else may take the port meanwhile
+		s.port = freePort(t)
+		if s.start(t) {
+			return s
+		}
+	}
+	t.Fatalf("redis-server does not answer:\n%s", &s.output)
+	return nil
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+func (s *redisServer) start(t testing.TB) bool {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not installed; run: make setup")
+	}
+	s.cmd = exec.Command(path, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no")
+	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
+	require.NoError(t, s.cmd.Start())
+	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1})
+	defer client.Close()
+	for range 100 {
+		if client.Ping(t.Context()).Err() == nil {
+			return true
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.kill()
+	return false
+}
+
+func (s *redisServer) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// kill ends the server at once and waits for its end.
+func (s *redisServer) kill() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// signal stops (SIGSTOP) or continues (SIGCONT) the server.
+func (s *redisServer) signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	require.NoError(t, s.cmd.Process.Signal(signal))
+}
+
+// client is as serve makes one.
+func (s *redisServer) client(t testing.TB) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: time.Second})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}

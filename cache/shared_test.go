@@ -1,0 +1,242 @@
+package cache_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/rego"
+)
+
+var macKey = []byte("a key that all instances have")
+
+// instance is a gateway's cache with both tiers.
+type instance struct {
+	*caching
+	shared *cache.Shared
+	calls  atomic.Int64
+	log    lines
+}
+
+// lines are what was logged.
+type lines struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.Buffer.Write(b)
+}
+
+func (l *lines) count(text string) int {
+	l.Lock()
+	defer l.Unlock()
+	return strings.Count(l.String(), text)
+}
+
+// DialHook, ProcessHook and ProcessPipelineHook count the calls to Redis.
+func (i *instance) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (i *instance) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if name := cmd.Name(); name == "getrange" || name == "set" {
+			i.calls.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+func (i *instance) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// newInstance starts an instance, which ends with the test.
+func newInstance(t testing.TB, server *redisServer, key []byte, cfg cache.Config) *instance {
+	t.Helper()
+	i := newReader(t, server, key, cfg)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { i.shared.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return i
+}
+
+// newReader is an instance that never writes to Redis.
+func newReader(t testing.TB, server *redisServer, key []byte, cfg cache.Config) *instance {
+	t.Helper()
+	i := &instance{}
+	client := server.client(t)
+	client.AddHook(i)
+	registry := prometheus.NewRegistry()
+	i.shared = cache.NewShared(cache.SharedConfig{Client: client, MACKey: key, Log: slog.New(slog.NewTextHandler(&i.log, nil)), Metrics: registry})
+	cfg.Shared, cfg.Metrics = i.shared, registry
+	made, err := cache.New(cfg)
+	require.NoError(t, err)
+	i.caching = &caching{made, registry}
+	return i
+}
+
+func (i *instance) badMACs(t testing.TB) int {
+	t.Helper()
+	return counter(t, i.registry, "mtls_authz_cache_bad_macs_total", "")
+}
+
+// stored waits until Redis has the entry of a request.
+func stored(t testing.TB, server *redisServer, r *rego.Request) string {
+	t.Helper()
+	name, client := cache.NameOf(cache.KeyOf(r)), server.client(t)
+	require.Eventually(t, func() bool { return client.Exists(t.Context(), name).Val() == 1 }, 10*time.Second, 5*time.Millisecond)
+	value, err := client.Get(t.Context(), name).Result()
+	require.NoError(t, err)
+	return value
+}
+
+func TestInstancesShareDecisions(t *testing.T) {
+	server, clock := startRedis(t), newClock()
+	one, two := newInstance(t, server, macKey, cache.Config{Now: clock.now}), newInstance(t, server, macKey, cache.Config{Now: clock.now})
+	p := policy(t, "default allow := false\nallow if input.request.path != \"/frozen\"\nreason := \"freeze\"\nheaders := {\"X-Mtls-Authz-Policy-Tier\": \"gold\"}")
+	a := access(t, 7, allowFrontend)
+	for path, life := range map[string]time.Duration{"/": time.Minute, "/frozen": 5 * time.Second} {
+		r := request(p, a, path, start)
+		first, err := one.Decide(t.Context(), r)
+		require.NoError(t, err)
+		assert.Equal(t, rego.Miss, first.Cache)
+		stored(t, server, r)
+		ttl := server.client(t).PTTL(t.Context(), cache.NameOf(cache.KeyOf(r))).Val()
+		assert.LessOrEqual(t, ttl, life)
+		assert.Greater(t, ttl, life-5*time.Second)
+
+		second, err := two.Decide(t.Context(), r)
+		require.NoError(t, err)
+		assert.Equal(t, rego.Shared, second.Cache)
+		first.Cache = rego.Shared
+		assert.Equal(t, first, second)
+		two.decides(t, r, second.Allow, rego.Local)
+	}
+	assert.Zero(t, two.badMACs(t))
+	assert.True(t, one.shared.Available())
+}
+
+// An instance that remembers for less, or whose clock is behind, does not take
+// over the other's end.
+func TestASharedEntryDoesNotOutliveTheInstancesOwnLimits(t *testing.T) {
+	server, clock := startRedis(t), newClock()
+	one := newInstance(t, server, macKey, cache.Config{Now: clock.now})
+	two := newInstance(t, server, macKey, cache.Config{Now: clock.now, TTL: 3 * time.Second})
+	r := request(policy(t, ""), access(t, 7, allowFrontend), "/", start)
+	one.decides(t, r, true, rego.Miss)
+	stored(t, server, r)
+	two.decides(t, r, true, rego.Shared)
+	clock.after(3*time.Second - 1)
+	two.decides(t, r, true, rego.Local)
+	clock.after(3 * time.Second)
+	two.decides(t, r, true, rego.Shared)
+}
+
+func TestARevocationIsInForceWhateverRedisHas(t *testing.T) {
+	server := startRedis(t)
+	one, two := newInstance(t, server, macKey, cache.Config{}), newInstance(t, server, macKey, cache.Config{})
+	open, closed := policy(t, `allow := true`), policy(t, `allow := false`)
+	r := request(open, access(t, 7, allowFrontend), "/", start)
+	one.decides(t, r, true, rego.Miss)
+	stored(t, server, r)
+	two.decides(t, request(open, access(t, 8, allowMetrics), "/", start), false, rego.Miss)
+	two.decides(t, request(closed, access(t, 7, allowFrontend), "/", start), false, rego.Miss)
+	two.decides(t, r, true, rego.Shared)
+}
+
+func TestForgedEntriesAreMissesAndCounted(t *testing.T) {
+	server := startRedis(t)
+	p, a := policy(t, ""), access(t, 7, allowMetrics) // the frontend is denied
+	r, other := request(p, a, "/", start), request(p, access(t, 7, allowFrontend), "/other", start)
+	writer := newInstance(t, server, macKey, cache.Config{})
+	writer.decides(t, r, false, rego.Miss)
+	writer.decides(t, other, true, rego.Miss)
+	genuine, swapped := stored(t, server, r), stored(t, server, other)
+	stranger := newInstance(t, server, []byte("another key"), cache.Config{})
+	allow := rego.Decision{Allow: true}
+	forgeries := map[string]string{
+		"truncated":       genuine[:len(genuine)-1],
+		"only a MAC":      genuine[:32],
+		"one byte":        "x",
+		"longer":          genuine + " ",
+		"swapped":         swapped,
+		"another MAC key": string(cache.Seal(stranger.shared, cache.KeyOf(r), allow, time.Now().Add(time.Hour))),
+		"no MAC":          strings.Repeat("\x00", 32) + genuine[32:],
+		"huge":            strings.Repeat("x", 1<<20),
+		"allow for deny":  genuine[:32] + strings.Replace(genuine[32:], `"Allow":false`, `"Allow":true`, 1),
+	}
+	for i := range genuine {
+		forgeries[fmt.Sprintf("byte %d flipped", i)] = genuine[:i] + string(genuine[i]^1) + genuine[i+1:]
+	}
+	client, name := server.client(t), cache.NameOf(cache.KeyOf(r))
+	for kind, value := range forgeries {
+		require.NotEqual(t, genuine, value, kind)
+		victim := newReader(t, server, macKey, cache.Config{})
+		require.NoError(t, client.Set(t.Context(), name, value, 0).Err())
+		victim.decides(t, r, false, rego.Miss)
+		assert.Equal(t, 1, victim.badMACs(t), kind)
+		assert.True(t, victim.shared.Available(), "Redis answered: %s", kind)
+	}
+	victim := newReader(t, server, macKey, cache.Config{})
+	require.NoError(t, client.Del(t.Context(), name).Err())
+	require.NoError(t, client.LPush(t.Context(), name, "a list").Err())
+	victim.decides(t, r, false, rego.Miss)
+	assert.Equal(t, 1, victim.badMACs(t), "another type")
+	assert.True(t, victim.shared.Available())
+
+	require.NoError(t, client.Set(t.Context(), name, genuine, 0).Err())
+	newReader(t, server, macKey, cache.Config{}).decides(t, r, false, rego.Shared)
+}
+
+// An entry that was genuine once is a miss after its end, however long Redis
+// keeps it.
+func TestAReplayedEntryIsAMiss(t *testing.T) {
+	server, clock := startRedis(t), newClock()
+	one, two := newInstance(t, server, macKey, cache.Config{Now: clock.now}), newInstance(t, server, macKey, cache.Config{Now: clock.now})
+	r := request(policy(t, ""), access(t, 7, allowFrontend), "/", start)
+	one.decides(t, r, true, rego.Miss)
+	genuine := stored(t, server, r)
+	require.NoError(t, server.client(t).Set(t.Context(), cache.NameOf(cache.KeyOf(r)), genuine, 0).Err())
+	clock.after(time.Minute - 1)
+	newInstance(t, server, macKey, cache.Config{Now: clock.now}).decides(t, r, true, rego.Shared)
+	clock.after(time.Minute)
+	two.decides(t, r, true, rego.Miss)
+}
+
+// A flood of decisions while nobody writes costs entries, not memory or time.
+func TestWritesAreBounded(t *testing.T) {
+	server := startRedis(t)
+	registry := prometheus.NewRegistry()
+	shared := cache.NewShared(cache.SharedConfig{Client: server.client(t), MACKey: macKey, Log: slog.New(slog.DiscardHandler), Metrics: registry})
+	c := newCache(t, cache.Config{Shared: shared}) // Run does not run
+	p, a := policy(t, ""), access(t, 7, allowFrontend)
+	for n := range 1500 {
+		c.decides(t, request(p, a, fmt.Sprintf("/%d", n), start), true, rego.Miss)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { shared.Run(ctx) })
+	stored(t, server, request(p, a, "/1023", start))
+	stop()
+	running.Wait()
+	assert.Equal(t, int64(1024), server.client(t).DBSize(t.Context()).Val())
+}
+
+func TestASharedTierNeedsAMACKey(t *testing.T) {
+	assert.Panics(t, func() {
+		cache.NewShared(cache.SharedConfig{Client: (&redisServer{port: 1}).client(t), Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	})
+}

@@ -1,0 +1,86 @@
+package grants
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxGrants bounds a list of grants.
+const MaxGrants = 10_000
+
+// ParseList reads a list of entries, such as allow, and refuses what contradicts itself.
+func ParseList(name string, entries []json.RawMessage) ([]Grant, error) {
+	if len(entries) > MaxGrants {
+		return nil, fmt.Errorf("%s has %d entries, at most %d are allowed", name, len(entries), MaxGrants)
+	}
+	list := make([]Grant, len(entries))
+	for i, entry := range entries {
+		grant, err := ParseGrant(entry)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", name, i, err)
+		}
+		list[i] = grant
+	}
+	return list, CheckList(name, list)
+}
+
+// CheckList refuses a list that contradicts itself, and names the entry.
+func CheckList(name string, list []Grant) error {
+	firsts := make(map[Source]Grant, len(list))
+	seen := map[string]bool{} // of the sources that are there more than once
+	plain, anyone := 0, -1
+	for i, grant := range list {
+		if !grant.IsConditional() {
+			plain++
+			if grant.Source.Kind == Any {
+				anyone = i
+			}
+		}
+		first, again := firsts[grant.Source]
+		if !again {
+			firsts[grant.Source] = grant
+			continue
+		}
+		seen[first.Identity()] = true
+		key := grant.Identity()
+		if seen[key] {
+			return fmt.Errorf("%s[%d]: %s is there twice", name, i, clip(key))
+		}
+		seen[key] = true
+		if grant.IsConditional() != first.IsConditional() {
+			return fmt.Errorf("%s[%d]: source %q is there both with and without conditions; the conditions would not matter", name, i, grant.Source)
+		}
+	}
+	if anyone >= 0 && plain > 1 {
+		return fmt.Errorf("%s[%d]: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name, anyone)
+	}
+	return nil
+}
+
+// ExplainJSON turns an error of encoding/json into the words of the
+// parameters: no Go types, no package names.
+func ExplainJSON(err error, what string) error {
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		found, _, _ := strings.Cut(mismatch.Value, " ") // "number", without the number
+		if mismatch.Field != "" {
+			what = fmt.Sprintf("%s %q", what, clip(mismatch.Field))
+		}
+		return fmt.Errorf("%s: expected %s, found a JSON %s", what, jsonType(mismatch), found)
+	}
+	return fmt.Errorf("%s: malformed JSON: %w", what, err)
+}
+
+func jsonType(mismatch *json.UnmarshalTypeError) string {
+	switch mismatch.Type.Kind().String() {
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	case "slice":
+		return "a list"
+	}
+	return "an object"
+}

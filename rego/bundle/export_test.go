@@ -1,0 +1,4 @@
+package bundle
+
+// AllowedBuiltins is the list that the tests hold against all that OPA has.
+var AllowedBuiltins = allowedBuiltins
