@@ -63,7 +63,7 @@ func (x *exchange) note(err error) answer {
 	case errors.As(err, &refusal):
 		x.line.IssuerKeyID = refusal.IssuerKeyID
 	case errors.As(err, &rejected):
-		a.status, x.line.RouterRejected = rejected.Status, true
+		a.status, x.line.RouterRejected, x.line.UpstreamRequestID = rejected.Status, true, rejected.RequestID
 	case errors.Is(err, ErrDenied):
 		a.reason = x.decision.Reason
 		x.line.Reason, x.line.Policy = x.decision.Reason, x.decision.Policy

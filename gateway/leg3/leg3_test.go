@@ -163,3 +163,65 @@ func TestAnUnreachableRouterIsAnError(t *testing.T) {
 	_, err = get(t, leg3.New(leg3.Config{Address: func(string) string { return address }}), "https://backend.apps.identity/")
 	assert.Error(t, err)
 }
+
+// gorouter's refusal of a HEAD has no text; it is known by what it lacks.
+func TestTheRoutersRefusalOfAHead(t *testing.T) {
+	for _, c := range []struct {
+		status  int
+		headers map[string]string
+		want    bool
+	}{
+		{502, nil, true},
+		{504, nil, true},
+		{400, map[string]string{"X-Cf-Routererror": "invalid_route_service_signature"}, true},
+		{504, map[string]string{"X-Cf-Routererror": "expired_route_service_signature"}, true},
+		{502, map[string]string{"X-Cf-Routererror": "endpoint_failure (EOF)"}, false},
+		{502, map[string]string{"X-Vcap-Request-Id": "an app's"}, false},
+		{404, nil, false},
+	} {
+		r := routerFor(t, func(w http.ResponseWriter, _ *http.Request) {
+			for name, value := range c.headers {
+				w.Header().Set(name, value)
+			}
+			w.WriteHeader(c.status)
+		}, nil)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "https://backend.apps.identity/", nil)
+		require.NoError(t, err)
+		res, err := r.RoundTrip(request)
+		if c.want {
+			assert.ErrorIs(t, err, leg3.ErrRejected, "%+v", c)
+			continue
+		}
+		require.NoError(t, err, "%+v", c)
+		res.Body.Close()
+	}
+}
+
+// An app's stream passes at once, also with a status that the router uses.
+func TestStreamsOfErrorsDoNotWait(t *testing.T) {
+	release := make(chan struct{})
+	r := routerFor(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Vcap-Request-Id", "an app's")
+		w.WriteHeader(http.StatusBadGateway)
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	}, nil)
+	res, err := get(t, r, "https://backend.apps.identity/")
+	close(release)
+	require.NoError(t, err)
+	res.Body.Close()
+}
+
+// An app that imitates the router refuses only itself, and is known by its
+// request id.
+func TestAnImitatedRefusalShowsThatAnAppAnswered(t *testing.T) {
+	r := routerFor(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Vcap-Request-Id", "an app's")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = io.WriteString(w, "502 Bad Gateway: Failed to validate Route Service Signature: imitated")
+	}, nil)
+	_, err := get(t, r, "https://backend.apps.identity/")
+	var rejection *leg3.Rejection
+	require.ErrorAs(t, err, &rejection)
+	assert.Equal(t, "an app's", rejection.RequestID)
+}

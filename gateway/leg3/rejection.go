@@ -7,13 +7,19 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // ErrRejected: the router refused the route service signature.
 var ErrRejected = errors.New("router refused the route service signature")
 
 // Rejection is the router's refusal.
-type Rejection struct{ Status int }
+type Rejection struct {
+	Status int
+	// RequestID is the answer's X-Vcap-Request-Id. gorouter's refusals have
+	// none: where there is one, an app was reached and imitates the router.
+	RequestID string
+}
 
 // Error implements error.
 func (r *Rejection) Error() string {
@@ -36,20 +42,37 @@ var rejectionPrefixes = map[int]string{
 	http.StatusGatewayTimeout: "504 Gateway Timeout: ",
 }
 
+const (
+	headerRequestID   = "X-Vcap-Request-Id"
+	headerRouterError = "X-Cf-Routererror"
+)
+
 // detectRejection turns a refusal by the router into an error. An app can
 // imitate it, and refuses only itself by that.
 func detectRejection(res *http.Response) (*http.Response, error) {
 	prefix, candidate := rejectionPrefixes[res.StatusCode]
-	if !candidate || res.Body == nil {
+	if !candidate {
 		return res, nil
 	}
+	id := res.Header.Get(headerRequestID)
+	switch {
+	case res.Request.Method == http.MethodHead:
+		// No text to know it by: gorouter answers for itself without a request
+		// id, and gives its other errors a name.
+		if name := res.Header.Get(headerRouterError); id == "" && (name == "" || strings.HasSuffix(name, "_route_service_signature")) {
+			return nil, &Rejection{Status: res.StatusCode}
+		}
+		return res, nil
+	case res.ContentLength < 0 && id != "":
+		return res, nil // an app's stream, which must not wait for its beginning
+	}
 	body := bufio.NewReaderSize(res.Body, 128)
-	start, _ := body.Peek(len(prefix) + len(rejectionTexts[0]))
+	start, _ := body.Peek(len(prefix) + len(rejectionTexts[0])) // a shorter body is all there is
 	start = bytes.TrimPrefix(start, []byte(prefix))
 	for _, text := range rejectionTexts {
 		if bytes.HasPrefix(start, text) {
 			res.Body.Close()
-			return nil, &Rejection{res.StatusCode}
+			return nil, &Rejection{Status: res.StatusCode, RequestID: id}
 		}
 	}
 	res.Body = struct {
