@@ -228,11 +228,12 @@ func TestUpstreamFailuresAreTold(t *testing.T) {
 	}, nil)
 	got = w.send(w.request())
 	close(release)
-	assert.Equal(t, []any{504, "upstream_timeout"}, []any{got.Code, got.problem["reason"]})
+	assert.Equal(t, []any{504, "upstream_timeout", "allowed"}, []any{got.Code, got.problem["reason"], got.line["mtls_auth"]})
 
 	w = newWorld(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil)
 	got = w.send(w.request())
-	assert.Equal(t, []any{502, "upstream_unreachable"}, []any{got.Code, got.problem["reason"]})
+	assert.Equal(t, []any{502, "upstream_unreachable", "allowed"}, []any{got.Code, got.problem["reason"], got.line["mtls_auth"]})
+	assert.Contains(t, got.line["detail"], "upstream unreachable")
 }
 
 func TestAClientThatGoesAwayIsRecorded(t *testing.T) {

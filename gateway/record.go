@@ -52,11 +52,15 @@ func (l *line) setCaller(c identity.Caller) {
 	l.App, l.Space, l.Org, l.Instance = c.App.String(), c.Space.String(), c.Org.String(), c.Instance
 }
 
-// note puts a refusal into the line and returns its answer.
+// note puts a refusal into the line and returns its answer. Where leg 3 failed,
+// the decision stands as it was made.
 func (x *exchange) note(err error) answer {
 	a := answerTo(err)
-	x.line.Auth, x.line.Reason, x.line.Detail = "denied", a.reason, err.Error()
-	x.line.Policy = "gateway:" + a.reason
+	x.line.Detail = err.Error()
+	if a.upstream {
+		return a
+	}
+	x.line.Auth, x.line.Reason, x.line.Policy = "denied", a.reason, "gateway:"+a.reason
 	var refusal *identity.Refusal
 	var rejected *leg3.Rejection
 	switch {

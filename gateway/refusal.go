@@ -50,33 +50,35 @@ type answer struct {
 	status int
 	reason string
 	title  string
+	// upstream: the request was allowed, and what failed came after.
+	upstream bool
 }
 
 // answers is the one table from sentinel to answer. Reasons of ErrDenied and
 // the status of leg3.ErrRejected come from the decision and the router.
 var answers = []answer{
-	{ErrNotReady, http.StatusServiceUnavailable, "not_ready", "The gateway is not ready."},
-	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "The gateway has too many requests in flight."},
-	{ErrUnknownBinding, http.StatusForbidden, "unknown_binding", "The route is not bound to this gateway."},
-	{ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely."},
-	{target.ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely."},
-	{ErrLoop, http.StatusBadRequest, "loop", "The request has passed this gateway before."},
-	{ErrRouteMismatch, http.StatusForbidden, "route_mismatch", "The request is not for the route of this binding."},
-	{ErrRouterUntrusted, http.StatusServiceUnavailable, "router_untrusted", "The router of this domain is not proven to be configured safely."},
-	{identity.ErrNoCertificate, http.StatusForbidden, "no_certificate", "The caller presented no certificate."},
-	{identity.ErrUntrustedCertificate, http.StatusForbidden, "untrusted_certificate", "The caller's certificate is not trusted."},
-	{identity.ErrIdentityExtraction, http.StatusForbidden, "identity_extraction", "The caller's certificate names no app."},
-	{ErrScope, http.StatusForbidden, "scope", "The caller is outside the scope of this route."},
-	{ErrNoGrants, http.StatusForbidden, "no_grants", "Nobody is allowed to call this route."},
-	{ErrDenied, http.StatusForbidden, "", "The caller is not allowed to make this request."},
-	{rego.ErrPolicy, http.StatusForbidden, "policy_error", "The policy gave no decision."},
-	{leg3.ErrRejected, http.StatusBadGateway, "router_rejected", "The router refused to deliver the request."},
-	{ErrUpstreamUnreachable, http.StatusBadGateway, "upstream_unreachable", "The router or the app could not be reached."},
-	{ErrUpstreamTimeout, http.StatusGatewayTimeout, "upstream_timeout", "The app did not answer in time."},
-	{ErrClientGone, 499, "client_gone", "The client closed the request."},
+	{ErrNotReady, http.StatusServiceUnavailable, "not_ready", "The gateway is not ready.", false},
+	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "The gateway has too many requests in flight.", false},
+	{ErrUnknownBinding, http.StatusForbidden, "unknown_binding", "The route is not bound to this gateway.", false},
+	{ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely.", false},
+	{target.ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely.", false},
+	{ErrLoop, http.StatusBadRequest, "loop", "The request has passed this gateway before.", false},
+	{ErrRouteMismatch, http.StatusForbidden, "route_mismatch", "The request is not for the route of this binding.", false},
+	{ErrRouterUntrusted, http.StatusServiceUnavailable, "router_untrusted", "The router of this domain is not proven to be configured safely.", false},
+	{identity.ErrNoCertificate, http.StatusForbidden, "no_certificate", "The caller presented no certificate.", false},
+	{identity.ErrUntrustedCertificate, http.StatusForbidden, "untrusted_certificate", "The caller's certificate is not trusted.", false},
+	{identity.ErrIdentityExtraction, http.StatusForbidden, "identity_extraction", "The caller's certificate names no app.", false},
+	{ErrScope, http.StatusForbidden, "scope", "The caller is outside the scope of this route.", false},
+	{ErrNoGrants, http.StatusForbidden, "no_grants", "Nobody is allowed to call this route.", false},
+	{ErrDenied, http.StatusForbidden, "", "The caller is not allowed to make this request.", false},
+	{rego.ErrPolicy, http.StatusForbidden, "policy_error", "The policy gave no decision.", false},
+	{leg3.ErrRejected, http.StatusBadGateway, "router_rejected", "The router refused to deliver the request.", false},
+	{ErrUpstreamUnreachable, http.StatusBadGateway, "upstream_unreachable", "The router or the app could not be reached.", true},
+	{ErrUpstreamTimeout, http.StatusGatewayTimeout, "upstream_timeout", "The app did not answer in time.", true},
+	{ErrClientGone, 499, "client_gone", "The client closed the request.", true},
 }
 
-var internalError = answer{nil, http.StatusInternalServerError, "internal_error", "The gateway failed."}
+var internalError = answer{nil, http.StatusInternalServerError, "internal_error", "The gateway failed.", false}
 
 func answerTo(err error) answer {
 	for _, a := range answers {
@@ -132,7 +134,7 @@ func upstreamError(r *http.Request, err error) error {
 		return err
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, leg3.ErrTimeout), errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return errors.Join(ErrUpstreamTimeout, err)
 	}
 	return errors.Join(ErrUpstreamUnreachable, err)

@@ -29,6 +29,27 @@ func (r *Rejection) Error() string {
 // Unwrap returns the sentinel.
 func (r *Rejection) Unwrap() error { return ErrRejected }
 
+var (
+	// ErrUnreachable: the router could not deliver the request to an app.
+	ErrUnreachable = errors.New("the router reached no app")
+	// ErrTimeout: the app did not answer the router in time.
+	ErrTimeout = errors.New("the app did not answer the router")
+)
+
+// routerFailure tells the router's own error from an app's: the router names
+// it, and has no request id to give. Nil: the app answered.
+func routerFailure(res *http.Response) error {
+	name := res.Header.Get(headerRouterError)
+	if name == "" || res.StatusCode < http.StatusInternalServerError || res.Header.Get(headerRequestID) != "" {
+		return nil
+	}
+	kind, _, _ := strings.Cut(name, " ") // what follows has addresses in it
+	if strings.Contains(name, "deadline exceeded") || strings.Contains(name, "timeout") {
+		return fmt.Errorf("%w: %s", ErrTimeout, kind)
+	}
+	return fmt.Errorf("%w: %s", ErrUnreachable, kind)
+}
+
 // What gorouter says when it refuses a route service's request, with or without
 // the status line that it puts before its texts.
 var rejectionTexts = [][]byte{

@@ -75,7 +75,14 @@ func (r *Router) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return detectRejection(res)
+	if res, err = detectRejection(res); err != nil {
+		return nil, err
+	}
+	if err := routerFailure(res); err != nil {
+		res.Body.Close()
+		return nil, err
+	}
+	return res, nil
 }
 
 // CloseIdle closes the connections that carry no request.

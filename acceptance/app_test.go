@@ -1,0 +1,64 @@
+package acceptance_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// app is a protected app that remembers what reached it.
+type app struct {
+	url string
+
+	mu   sync.Mutex
+	seen []seen
+}
+
+// seen is a request as the app got it.
+type seen struct {
+	method, target, host, body string
+	header, trailer            http.Header
+}
+
+// newApp starts an app. Without a handler of its own it reads the body and
+// answers 200.
+func newApp(t *testing.T, handler http.HandlerFunc) *app {
+	a := &app{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := seen{method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header.Clone()}
+		if handler == nil {
+			body, _ := io.ReadAll(r.Body)
+			s.body, s.trailer = string(body), r.Trailer.Clone()
+		}
+		a.mu.Lock()
+		a.seen = append(a.seen, s)
+		a.mu.Unlock()
+		if handler != nil {
+			handler(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, "from the app")
+	}))
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+func (a *app) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.seen)
+}
+
+// last is the last request that reached the app.
+func (a *app) last(t *testing.T) seen {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	require.NotEmpty(t, a.seen, "nothing has reached the app")
+	return a.seen[len(a.seen)-1]
+}

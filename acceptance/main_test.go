@@ -1,0 +1,122 @@
+package acceptance_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/mtls-authz/mtls-authz/playground/router"
+)
+
+var (
+	// binary is what is tested.
+	binary string
+	// gorouterBin is the real router to test with; "": the stand-in.
+	gorouterBin = os.Getenv("GOROUTER_BIN")
+	heavy       = os.Getenv("MTLS_AUTHZ_HEAVY") == "1"
+	update      = flag.Bool("update", false, "write the golden files anew")
+)
+
+// The worlds that many tests share, each test with routes of its own. They
+// start when the first test asks.
+var (
+	common   = lazy(setup{})
+	wild     = lazy(setup{env: []string{"ALLOW_WILDCARD_ROUTES=true"}})
+	limited  = lazy(setup{env: limits, port: true})
+	policed  = lazy(setup{bundle: bundle})
+	forwards = lazy(setup{mode: router.Forward, untrusted: true})
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	dir, err := os.MkdirTemp("", "mtls-authz-acceptance-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if binary, err = build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	for _, l := range shared {
+		if problem := l.close(); problem != nil {
+			fmt.Fprintln(os.Stderr, "FAIL: a shared foundation:", problem)
+			code = 1
+		}
+	}
+	return code
+}
+
+// build builds the binary once, with the race detector: a race ends the
+// gateway with an exit code that is not 0.
+func build(dir string) (string, error) {
+	if given := os.Getenv("MTLS_AUTHZ_BIN"); given != "" {
+		return filepath.Abs(given)
+	}
+	path := filepath.Join(dir, "mtls-authz")
+	if out, err := exec.Command("go", "build", "-race", "-o", path, "../cmd/mtls-authz").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the binary: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// lazyWorld is a shared world.
+type lazyWorld struct {
+	setup setup
+	once  sync.Once
+	world *world
+	err   error
+}
+
+var shared []*lazyWorld
+
+func lazy(s setup) func(t *testing.T) *world {
+	l := &lazyWorld{setup: s}
+	shared = append(shared, l)
+	return func(t *testing.T) *world {
+		t.Helper()
+		l.once.Do(func() {
+			l.world, l.err = l.start()
+		})
+		if l.err != nil {
+			t.Fatal(l.err)
+		}
+		t.Cleanup(func() { l.world.checkSecrets(t) })
+		return l.world
+	}
+}
+
+// start makes a directory that outlives the test that asked first.
+func (l *lazyWorld) start() (*world, error) {
+	dir, err := os.MkdirTemp("", "mtls-authz-acceptance-")
+	if err != nil {
+		return nil, err
+	}
+	return newWorld(dir, l.setup)
+}
+
+func (l *lazyWorld) close() error {
+	if l.world == nil {
+		return nil
+	}
+	defer func() { _ = os.RemoveAll(l.world.Dir) }()
+	return l.world.close()
+}
+
+// needsStandIn skips a test where a real gorouter cannot do what it needs.
+func needsStandIn(t *testing.T, why string) {
+	t.Helper()
+	if gorouterBin != "" {
+		t.Skip("not with a real gorouter: " + why)
+	}
+}

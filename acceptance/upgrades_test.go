@@ -1,0 +1,84 @@
+package acceptance_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// echo switches protocols and says every line again.
+func echo(w http.ResponseWriter, r *http.Request) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Mtls-Authz-Caller: forged\r\n\r\n", r.Header.Get("Upgrade"))
+	_, _ = io.Copy(conn, buffered)
+}
+
+func TestWebSocketsPassAndEcho(t *testing.T) {
+	t.Parallel()
+	needsStandIn(t, "gorouter of April 2025 answers 503 to WebSockets on bound routes")
+	p := common(t).protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`, handler: echo})
+	conn := p.dial(t, "frontend")
+	writeRequest(t, conn, "GET /socket HTTP/1.1", []string{"Host: " + p.host, "Connection: Upgrade", "Upgrade: websocket"}, "")
+	lines := bufio.NewReader(conn)
+	res, err := http.ReadResponse(lines, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, res.StatusCode)
+	assert.NotContains(t, res.Header, "X-Mtls-Authz-Caller")
+	line := p.decision(t, res.Header.Get(decisionHeader))
+	assert.Equal(t, "allowed", line["mtls_auth"])
+	assert.EqualValues(t, 101, line["status"])
+	for _, said := range []string{"one\n", "two\n", "three\n"} {
+		_, err := io.WriteString(conn, said)
+		require.NoError(t, err)
+		heard, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		assert.Equal(t, said, heard)
+	}
+}
+
+func TestAWebSocketThatIsNotAllowedIsRefused(t *testing.T) {
+	t.Parallel()
+	needsStandIn(t, "gorouter of April 2025 answers 503 to WebSockets on bound routes")
+	p := common(t).protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`, handler: echo})
+	p.call(t, "monitoring", "GET", "/", "Connection: Upgrade", "Upgrade: websocket").expect(t, noMatch)
+}
+
+// A tunnel's later requests would not be decided on.
+func TestUpgradesToAnythingElseAreRefused(t *testing.T) {
+	t.Parallel()
+	w := common(t)
+	for _, parameters := range []string{`{"allow":["cf:any"]}`, `{"mode":"report"}`} {
+		p := w.protect(t, protection{parameters: parameters, handler: echo})
+		for _, headers := range [][]string{
+			{"Connection: Upgrade", "Upgrade: h2c"},
+			{"Connection: Upgrade", "Upgrade: TLS/1.2"},
+			{"Connection: Upgrade", "Upgrade: websocket, h2c"},
+			{"Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c"},
+			{"Connection: Upgrade", "Upgrade: tcp"},
+			{"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"},
+			{"HTTP2-Settings: AAMAAABkAAQAAP__"},
+			{"Upgrade: h2c"},
+		} {
+			r := p.direct(t, leg2{caller: "frontend", headers: headers})
+			assert.Equal(t, "400 malformed_request", r.outcome(), headers)
+		}
+	}
+}
+
+// An app that switches protocols unasked gets no tunnel.
+func TestASwitchOfProtocolsThatWasNotAskedForIsNoTunnel(t *testing.T) {
+	t.Parallel()
+	p := common(t).protect(t, protection{parameters: `{"allow":["cf:any"]}`, handler: echo})
+	r := p.direct(t, leg2{caller: "frontend"})
+	assert.GreaterOrEqual(t, r.status, 400)
+	assert.NotEqual(t, http.StatusSwitchingProtocols, r.status)
+}
