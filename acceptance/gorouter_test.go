@@ -29,8 +29,18 @@ type gorouter struct {
 	services map[string]string // route -> route service URL
 }
 
-// startGorouter starts NATS first: gorouter gives up quickly without it.
-func startGorouter(dir string, cfg gorouterConfig) (_ *gorouter, err error) {
+// startGorouter tries again if somebody took a port that was free a moment ago.
+func startGorouter(dir string, cfg gorouterConfig) (g *gorouter, err error) {
+	for range 3 {
+		if g, err = tryGorouter(dir, cfg); err == nil {
+			return g, nil
+		}
+	}
+	return nil, err
+}
+
+// tryGorouter starts NATS first: gorouter gives up quickly without it.
+func tryGorouter(dir string, cfg gorouterConfig) (_ *gorouter, err error) {
 	g := &gorouter{backends: map[string]string{}, services: map[string]string{}}
 	defer func() {
 		if err != nil {

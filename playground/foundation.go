@@ -183,7 +183,17 @@ func (f *Foundation) configure() error {
 }
 
 // StartGateway starts the gateway, maps its route, and waits until it answers.
-func (f *Foundation) StartGateway(ctx context.Context) error {
+// It tries again if somebody took a port that was free a moment ago.
+func (f *Foundation) StartGateway(ctx context.Context) (err error) {
+	for range 3 {
+		if err = f.tryGateway(ctx); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	return err
+}
+
+func (f *Foundation) tryGateway(ctx context.Context) error {
 	port, err := freePort()
 	if err != nil {
 		return err
@@ -197,7 +207,22 @@ func (f *Foundation) StartGateway(ctx context.Context) error {
 	if err := f.Router.Register(GatewayHost, f.Controller.URL); err != nil {
 		return err
 	}
-	return f.gateway.waitFor(ctx, f.Controller.URL+"/healthz")
+	err = f.gateway.waitFor(ctx, f.Controller.URL+"/healthz")
+	if errors.Is(err, errPortTaken) {
+		return errors.Join(err, f.unmap())
+	}
+	return err
+}
+
+// unmap takes the gateway's route from the router, if that can be done alone.
+func (f *Foundation) unmap() error {
+	r, ok := f.Router.(interface {
+		Deregister(route, backend string) error
+	})
+	if !ok {
+		return nil
+	}
+	return r.Deregister(GatewayHost, f.Controller.URL)
 }
 
 // StopGateway stops the gateway as Cloud Foundry does, with SIGTERM, and
@@ -207,12 +232,8 @@ func (f *Foundation) StopGateway() error {
 		return nil
 	}
 	defer func() { f.gateway = nil }()
-	if r, ok := f.Router.(interface {
-		Deregister(route, backend string) error
-	}); ok {
-		if err := r.Deregister(GatewayHost, f.Controller.URL); err != nil {
-			return err
-		}
+	if err := f.unmap(); err != nil {
+		return err
 	}
 	return f.gateway.stop()
 }

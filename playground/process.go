@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -90,6 +91,9 @@ func (p *process) waitFor(ctx context.Context, url string) error {
 		}
 		select {
 		case <-p.ended:
+			if strings.Contains(p.said(), "address already in use") {
+				return errPortTaken
+			}
 			return fmt.Errorf("the gateway ended: %w: %s", errOr(p.err), p.said())
 		case <-ctx.Done():
 			return fmt.Errorf("the gateway does not answer: %w: %s", ctx.Err(), p.said())
@@ -97,6 +101,8 @@ func (p *process) waitFor(ctx context.Context, url string) error {
 		}
 	}
 }
+
+var errPortTaken = errors.New("somebody took the gateway's port")
 
 func errOr(err error) error {
 	if err == nil {

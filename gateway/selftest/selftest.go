@@ -114,16 +114,17 @@ func (t *SelfTest) Run(ctx context.Context) {
 	}
 }
 
-// Trust returns why the router of a host is not proven, nil if it is. Without
-// any verdict it waits for a probe, at most three seconds; a router that was not
-// proven is probed again, and nobody waits for that.
+// Trust returns why the router of a host is not proven, nil if it is. Where no
+// probe has come to a verdict it waits for one, at most three seconds; a router
+// that passes on forged certificates is probed again, and nobody waits for that.
 func (t *SelfTest) Trust(ctx context.Context, host string) error {
 	address := t.Address(host)
 	v := t.verdict(address)
-	if v.at.IsZero() {
-		v = (<-t.judge(ctx, address)).Val.(verdict)
-	} else if !v.trusted && t.Now().Sub(v.at) > retryInterval {
-		t.judge(ctx, address)
+	if due := t.Now().Sub(v.at) > retryInterval; due && !v.trusted {
+		next := t.judge(ctx, address)
+		if !errors.Is(v.reason, errSentinel) {
+			v = (<-next).Val.(verdict)
+		}
 	}
 	if !v.trusted {
 		return v.reason
