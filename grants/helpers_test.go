@@ -95,18 +95,6 @@ func site(t testing.TB, entries ...string) *grants.Site {
 	return &grants.Site{Grants: allowing(t, entries...).Allow}
 }
 
-// refused demands a refusal for the developer: one line that says these words.
-func refused(t testing.TB, err error, words ...string) {
-	t.Helper()
-	require.ErrorIs(t, err, parameters.ErrParameters)
-	for _, word := range words {
-		assert.ErrorContains(t, err, word)
-	}
-	assert.NotContains(t, err.Error(), "\n")
-	assert.NotContains(t, err.Error(), "grants.", "no Go types")
-	assert.Less(t, len(err.Error()), 1500)
-}
-
 // bound is a route with the instance's parameters, on the widest plan.
 func bound(instance parameters.Parameters) parameters.Bound {
 	return parameters.Bound{Binding: "b-1", Route: backend, Owner: owner, Plan: grants.ScopeAny, Revision: 7, Instance: instance}

@@ -87,8 +87,9 @@ func (k Kind) of(caller identity.Caller) Source {
 		return Source{Space, caller.Space}
 	case Org:
 		return Source{Org, caller.Org}
+	default:
+		return Source{Kind: Any}
 	}
-	return Source{Kind: Any}
 }
 
 // clip bounds outside input that is quoted in an error.

@@ -61,7 +61,7 @@ func TestOrganizationalUnitsMustBeExactlyOneAppSpaceAndOrg(t *testing.T) {
 	v := f.verifier(t)
 	for name, units := range attacks {
 		t.Run(name, func(t *testing.T) {
-			deny(t, v, f.leaf(t, ca.OUs(units...)), identity.ErrIdentityExtraction)
+			_ = deny(t, v, f.leaf(t, ca.OUs(units...)), identity.ErrIdentityExtraction)
 		})
 	}
 }
@@ -137,7 +137,7 @@ func TestSubjectsThatSayTwoThings(t *testing.T) {
 	v := trusting(t, signer.ca)
 	for name, c := range names {
 		t.Run(name, func(t *testing.T) {
-			deny(t, v, xfcc(signer.leaf(func(l *x509.Certificate) { l.RawSubject = c.subject })), c.kind)
+			_ = deny(t, v, xfcc(signer.leaf(func(l *x509.Certificate) { l.RawSubject = c.subject })), c.kind)
 		})
 	}
 }

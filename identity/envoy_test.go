@@ -81,7 +81,7 @@ func TestEnvoyGrammarIsStrict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			caller, err := v.Verify([]string{header}, identity.Envoy)
-			checkRefusal(t, caller, err, identity.ErrUntrustedCertificate)
+			_ = checkRefusal(t, caller, err, identity.ErrUntrustedCertificate)
 		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
-	"errors"
 	"math/big"
 	"testing"
 	"time"
@@ -119,7 +118,7 @@ func checkRefusal(t testing.TB, caller identity.Caller, err, kind error) *identi
 	require.ErrorIs(t, err, kind)
 	assert.Equal(t, identity.Caller{}, caller, "a refused caller must be nobody")
 	var refusal *identity.Refusal
-	require.True(t, errors.As(err, &refusal), "%T is not a *Refusal", err)
+	require.ErrorAs(t, err, &refusal)
 	assert.NotEmpty(t, refusal.Detail)
 	assert.LessOrEqual(t, len(refusal.Detail), 1024)
 	assert.LessOrEqual(t, len(refusal.IssuerKeyID), 64)

@@ -1,7 +1,6 @@
 package parameters_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -52,7 +51,7 @@ func checkParameters(t *testing.T, p parameters.Parameters, err error) {
 		}
 		return
 	}
-	require.True(t, errors.Is(err, parameters.ErrParameters), "%T", err)
+	require.ErrorIs(t, err, parameters.ErrParameters)
 	require.Zero(t, p)
 	require.False(t, strings.ContainsAny(err.Error(), "\r\n"), "%q", err)
 	require.Less(t, len(err.Error()), 2000)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -165,7 +164,7 @@ func TestPEMMayStandInTheValue(t *testing.T) {
 	require.Len(t, s.RouterCAs, 1)
 	var out bytes.Buffer
 	require.NoError(t, s.Print(&out))
-	assert.False(t, strings.Contains(out.String(), "BEGIN"))
+	assert.NotContains(t, out.String(), "BEGIN")
 }
 
 func TestDataDirNamesTheDatabase(t *testing.T) {
