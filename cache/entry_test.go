@@ -49,7 +49,10 @@ func FuzzSharedEntry(f *testing.F) {
 func TestEntriesComeBackAsTheyWere(t *testing.T) {
 	shared := offline(t)
 	for n, decision := range []rego.Decision{
-		{}, {Allow: true}, {Policy: "policy:one", Reason: "freeze"}, {Policy: `"\é<>&`, Reason: "\u2028"},
+		{},
+		{Allow: true},
+		{Policy: "policy:one", Reason: "freeze"},
+		{Policy: `"\é<>&`, Reason: "\u2028"},
 		{Allow: true, Headers: []rego.Header{{Name: "A", Value: "b"}, {Name: "C", Value: strings.Repeat("d", 1024)}}},
 	} {
 		end := start.Add(time.Duration(n))

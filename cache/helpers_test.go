@@ -7,16 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mtls-authz/mtls-authz/grants/parameters"
-
-	"github.com/mtls-authz/mtls-authz/grants/route"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )

@@ -71,8 +71,15 @@ func TestPartsOfTheKeyDoNotRunTogether(t *testing.T) {
 	p, a := policy(t, ""), access(t, 7, allowFrontend)
 	keys := map[cache.Key]bool{}
 	texts := [][4]string{
-		{"GET", "ab", "/c", "i"}, {"GET", "a", "b/c", "i"}, {"GETa", "b", "/c", "i"}, {"GE", "Tab", "/c", "i"}, {"", "GETab", "/c", "i"},
-		{"GET", "ab", "/c\x00", "i"}, {"ET", "ab", "/c", "iG"}, {"GET", "", "ab/c", "i"}, {"GET", "ab/c", "", "i"},
+		{"GET", "ab", "/c", "i"},
+		{"GET", "a", "b/c", "i"},
+		{"GETa", "b", "/c", "i"},
+		{"GE", "Tab", "/c", "i"},
+		{"", "GETab", "/c", "i"},
+		{"GET", "ab", "/c\x00", "i"},
+		{"ET", "ab", "/c", "iG"},
+		{"GET", "", "ab/c", "i"},
+		{"GET", "ab/c", "", "i"},
 	}
 	for _, text := range texts {
 		r := request(p, a, "/", start)

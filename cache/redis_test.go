@@ -55,7 +55,7 @@ func (s *redisServer) start(t testing.TB) bool {
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	require.NoError(t, s.cmd.Start())
 	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	for range 100 {
 		if client.Ping(t.Context()).Err() == nil {
 			return true
@@ -83,10 +83,11 @@ func (s *redisServer) signal(t testing.TB, signal syscall.Signal) {
 	require.NoError(t, s.cmd.Process.Signal(signal))
 }
 
-// client is as serve makes one.
+// client is as serve makes one, but for its own timeouts: only the cache's
+// keep a request from waiting for ever.
 func (s *redisServer) client(t testing.TB) *redis.Client {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: time.Second})
+	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -50,6 +50,7 @@ func (l *lines) count(text string) int {
 
 // DialHook, ProcessHook and ProcessPipelineHook count the calls to Redis.
 func (i *instance) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (i *instance) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if name := cmd.Name(); name == "getrange" || name == "set" {
@@ -58,6 +59,7 @@ func (i *instance) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		return next(ctx, cmd)
 	}
 }
+
 func (i *instance) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }

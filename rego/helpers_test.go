@@ -7,14 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mtls-authz/mtls-authz/grants/parameters"
-
-	"github.com/mtls-authz/mtls-authz/grants/route"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )

@@ -214,8 +214,9 @@ func TestConfirmIsGosLastWord(t *testing.T) {
 	assert.False(t, rego.Confirm(given, r).Allow, "another method")
 
 	expiring := request(t, compiled(t, nil), "GET /", `{"source":"cf:any","expires":"2026-05-04T10:16:00Z"}`)
+	bound := expiring.Live.Access
 	assert.True(t, rego.Confirm(given, expiring).Allow)
-	expiring.Live = expiring.Live.Access.Live(now.Add(18*time.Second), nil)
+	expiring.Live = bound.Live(now.Add(18*time.Second), nil)
 	assert.False(t, rego.Confirm(given, expiring).Allow, "the grant has expired")
 	assert.False(t, decide(t, expiring).Allow, "and never reaches the policy")
 
@@ -228,24 +229,26 @@ func TestAPolicyIsSharedByManyRequestsAtOnce(t *testing.T) {
 		"data.json":   `{"blocked":{"` + metrics + `":true}}`,
 		"policy.rego": "package site.check.blocked\nallow if not data.blocked[input.caller.app]\n",
 	})
+	requests := make([]*rego.Request, 8)
+	for i := range requests {
+		requests[i] = request(t, policy, fmt.Sprintf("GET /%d", i), "cf:any")
+		if i%2 == 1 {
+			requests[i].Caller = caller(metrics, shop, acme)
+		}
+	}
 	done := make(chan error)
-	for i := range 8 {
+	for i, r := range requests {
 		go func() {
-			var err error
+			var wrong error
 			for range 50 {
-				r := request(t, policy, fmt.Sprintf("GET /%d", i), "cf:any")
-				if i%2 == 1 {
-					r.Caller = caller(metrics, shop, acme)
-				}
-				decision, failed := policy.Decide(context.Background(), r)
-				if failed != nil || decision.Allow != (i%2 == 0) {
-					err = fmt.Errorf("caller %d: %v %w", i, decision, failed)
+				if decision, err := policy.Decide(context.Background(), r); err != nil || decision.Allow != (i%2 == 0) {
+					wrong = fmt.Errorf("request %d: %v %w", i, decision, err)
 				}
 			}
-			done <- err
+			done <- wrong
 		}()
 	}
-	for range 8 {
+	for range requests {
 		assert.NoError(t, <-done)
 	}
 }

@@ -117,7 +117,6 @@ covers(pattern, segments) if {
 covers(pattern, segments) if {
 	fixed := count(pattern) - 1
 	pattern[fixed] == "**"
-	count(segments) >= fixed
 	every i, want in array.slice(pattern, 0, fixed) {
 		want in {"*", segments[i]}
 	}

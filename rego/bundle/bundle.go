@@ -12,11 +12,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mtls-authz/mtls-authz/grants/parameters"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/policies"
 )
 

@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -145,7 +143,7 @@ func TestRefusals(t *testing.T) {
 		{"missing data behind an import", "package site.check.one\n\nimport data.lib.lists\n\nallow if not lists.blocked", ":5", "data.lib.lists.blocked is read"},
 
 		{"a failing test", yes + "\ntest_one if allow == false", ":5", "test data.site.check.one.test_one fails"},
-		{"a test that errors", yes + "\ntest_one if not to_number(\"x\") == 1", ":5", "test_one"},
+		{"a test that errors", yes + "\ntest_one if not bad\n\nbad if to_number(\"x\") == 1", ":5", "to_number"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			refused(t, directory(t, files{"sub/policy.rego": test.source}), "sub/policy.rego"+test.where, test.what)
@@ -199,23 +197,23 @@ func TestEveryForbiddenBuiltinIsRefused(t *testing.T) {
 }
 
 func TestRefusedData(t *testing.T) {
-	for content, what := range map[string]string{
-		`{`:                                       "data.json",
-		`[]`:                                      "data.json",
-		`{"mtls":{}}`:                             "data.mtls belongs to the gateway",
-		`{"site":[]}`:                             "data.site: expected an object",
-		`{"site":{"check":{}}}`:                   "data.site.check is data",
-		`{"site":{"grants":null}}`:                "data.site.grants: expected a list",
-		`{"site":{"grants":{}}}`:                  "data.site.grants: expected a list",
-		`{"site":{"grants":"cf:any"}}`:            "data.site.grants: expected a list",
-		`{"site":{"grants":[1]}}`:                 "data.site.grants",
-		`{"site":{"grants":["cf:app:x"]}}`:        `cf:app:x`,
-		`{"site":{"grants":["spiffe://x"]}}`:      "reserved",
-		`{"site":{"grants":["cf:any","cf:any"]}}`: "cf:any",
-		`{"site":{"grants":[{"source":"cf:any","paths":["a"]}]}}`:    `"a"`,
-		`{"site":{"grants":[{"source":"cf:any","method":["GET"]}]}}`: "method",
+	for _, test := range []struct{ content, what string }{
+		{`{`, "data.json"},
+		{`[]`, "data.json"},
+		{`{"mtls":{}}`, "data.mtls belongs to the gateway"},
+		{`{"site":[]}`, "data.site: expected an object"},
+		{`{"site":{"check":{}}}`, "data.site.check is data"},
+		{`{"site":{"grants":null}}`, "data.site.grants: expected a list"},
+		{`{"site":{"grants":{}}}`, "data.site.grants: expected a list"},
+		{`{"site":{"grants":"cf:any"}}`, "data.site.grants: expected a list"},
+		{`{"site":{"grants":[1]}}`, "data.site.grants"},
+		{`{"site":{"grants":["cf:app:x"]}}`, `cf:app:x`},
+		{`{"site":{"grants":["spiffe://x"]}}`, "reserved"},
+		{`{"site":{"grants":["cf:any","cf:any"]}}`, "cf:any"},
+		{`{"site":{"grants":[{"source":"cf:any","paths":["a"]}]}}`, `"a"`},
+		{`{"site":{"grants":[{"source":"cf:any","method":["GET"]}]}}`, "method"},
 	} {
-		refused(t, directory(t, files{"data.json": content, "policy.rego": yes}), what)
+		refused(t, directory(t, files{"data.json": test.content, "policy.rego": yes}), test.what)
 	}
 	refused(t, directory(t, files{"mtls/data.json": `{}`, "policy.rego": yes}), "data.mtls")
 	refused(t, directory(t, files{"site/check/data.yaml": "one: {allow: true}", "policy.rego": yes}), "data.site.check is data")
@@ -245,77 +243,6 @@ func TestARuleMustNotCoverData(t *testing.T) {
 	}), "lib.rego:3", "conflicting rule for data path lib/blocked")
 }
 
-// OPA passes over these in silence.
-func TestFilesThatWouldNotBeRead(t *testing.T) {
-	root := directory(t, files{"policy.rego": yes})
-	elsewhere := directory(t, files{"freeze.rego": "package site.check.freeze\n\nallow := false\n"})
-
-	link := filepath.Join(root, "freeze.rego")
-	require.NoError(t, os.Symlink(filepath.Join(elsewhere, "freeze.rego"), link))
-	refused(t, root, "freeze.rego", "link or a special file")
-	require.NoError(t, os.Remove(link))
-	require.NoError(t, os.Symlink(elsewhere, filepath.Join(root, "more")))
-	refused(t, root, "more", "link or a special file")
-	require.NoError(t, os.Remove(filepath.Join(root, "more")))
-	load(t, root)
-
-	refused(t, directory(t, files{"policy.rego": yes, "freeze.REGO": "package site.check.freeze\n\nallow := false\n"}), "freeze.REGO", "lower case")
-	refused(t, directory(t, files{"policy.rego": yes, "policy.wasm": "\x00asm"}), ".wasm")
-	refused(t, directory(t, files{"patch.json": `{"data":[{"op":"upsert","path":"/a","value":1}]}`}), "delta bundle")
-	refused(t, directory(t, files{}), "neither .rego files nor data")
-	refused(t, directory(t, files{"README.md": "# nothing", "grants.json": "{}"}), "neither .rego files nor data")
-	refused(t, filepath.Join(root, "missing"), "no such file")
-	refused(t, filepath.Join(root, "policy.rego"), "expected a directory or a .tar.gz file")
-	refused(t, directory(t, files{"policy.rego": yes, ".manifest": `{"roots":["other"]}`}), "roots")
-	refused(t, directory(t, files{".manifest": `{"rego_version":0}`, "policy.rego": "package site.check.one\n\nallow { true }"}), "expected Rego v1")
-	refused(t, directory(t, files{"policy.rego": yes, ".signatures.json": `{"signatures":["x"]}`}), "verification")
-}
-
-func TestAnUnreadableDirectoryIsNotPassedOver(t *testing.T) {
-	if os.Geteuid() == 0 {
-		root := directory(t, files{"policy.rego": yes})
-		require.NoError(t, os.Symlink("/proc/self/fd/nothing", filepath.Join(root, "dangling.rego")))
-		refused(t, root, "dangling.rego") // root may read everything
-		return
-	}
-	root := directory(t, files{"policy.rego": yes, "closed/freeze.rego": "package site.check.freeze\n\nallow := false\n"})
-	require.NoError(t, os.Chmod(filepath.Join(root, "closed"), 0))
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(root, "closed"), 0o700) })
-	refused(t, root, "permission denied")
-}
-
-func TestArchives(t *testing.T) {
-	const freeze = "package site.check.freeze\n\nallow := false\n"
-	load(t, archive(t, entry("policy.rego", yes)))
-	load(t, archive(t, tar.Header{Typeflag: tar.TypeXGlobalHeader}, tar.Header{Name: "./", Typeflag: tar.TypeDir}, entry("./policy.rego", yes)))
-	refused(t, archive(t, entry("policy.rego", yes), tar.Header{Name: "freeze.rego", Typeflag: tar.TypeSymlink, Linkname: "policy.rego"}), "freeze.rego", "link")
-	refused(t, archive(t, entry("policy.rego", yes), tar.Header{Name: "freeze.rego", Typeflag: tar.TypeLink, Linkname: "policy.rego"}), "freeze.rego", "link")
-	refused(t, archive(t, entry("a.rego", freeze), entry("a.rego", yes)), "a.rego", "two files")
-	refused(t, archive(t, entry("a.rego", freeze), entry("./a.rego", yes)), "a.rego", "two files")
-	refused(t, archive(t, entry("policy.rego", "package site.check.one\n\nallow := {")), "policy.rego:3")
-	refused(t, archive(t), "neither .rego files nor data")
-}
-
-// No name of a file can stand in for a built-in module.
-func TestNamesOfBuiltInModulesAreNotTaken(t *testing.T) {
-	alone := load(t, "")
-	taken := load(t, archive(t, entry("mtls/authz.rego", yes), entry("mtls/site.rego", "package lib\n\nx := 1\n")))
-	count := func(b *bundle.Bundle, ref string) int {
-		return len(b.Compiler.GetRulesWithPrefix(ast.MustParseRef(ref)))
-	}
-	assert.Equal(t, count(alone, "data.mtls.authz"), count(taken, "data.mtls.authz"))
-	assert.Equal(t, 1, count(taken, "data.site.check.one"))
-	assert.Equal(t, 1, count(taken, "data.lib"))
-}
-
-func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
-	root := directory(t, files{"policy.rego": yes})
-	link := filepath.Join(t.TempDir(), "current")
-	require.NoError(t, os.Symlink(root, link))
-	assert.Equal(t, load(t, root).Digest, load(t, link).Digest)
-	assert.Len(t, load(t, link).Compiler.GetRulesWithPrefix(ast.MustParseRef("data.site.check.one")), 1)
-}
-
 func TestTests(t *testing.T) {
 	const test = "package site.check.one_test\n\nimport data.site.check.one\n\ntest_it if one.allow\n"
 	load(t, directory(t, files{"policy.rego": yes, "policy_test.rego": test}))
@@ -336,45 +263,4 @@ func TestTests(t *testing.T) {
 	stop()
 	_, err := bundle.Load(stopped, directory(t, files{"policy.rego": yes, "policy_test.rego": strings.Replace(test, "if one", "if not one", 1)}))
 	assert.ErrorIs(t, err, bundle.ErrRefused, "tests that did not run have not passed")
-}
-
-func TestDigestIsOfTheContentAlone(t *testing.T) {
-	content := files{
-		"a.rego": yes, "lib/b.rego": "package lib\n\nx := 1\n", "z_test.rego": "package z\n\ntest_z if true\n",
-		"data.json": `{"b":{"c":1},"a":[1,2]}`, "lib/data.yaml": "y: 1\n",
-	}
-	digest := load(t, directory(t, content)).Digest
-	assert.Equal(t, digest, load(t, directory(t, content)).Digest, "another location")
-
-	same := maps.Clone(content)
-	same["data.json"] = ` {"a": [1, 2], "b": {"c": 1}}`
-	same["README.md"] = "not read"
-	assert.Equal(t, digest, load(t, directory(t, same)).Digest, "data that says the same")
-
-	names := slices.Sorted(maps.Keys(content))
-	for range 2 {
-		var entries []tar.Header
-		for _, name := range names {
-			entries = append(entries, entry("./"+name, content[name]))
-		}
-		assert.Equal(t, digest, load(t, archive(t, entries...)).Digest, "packed, in any order")
-		slices.Reverse(names)
-	}
-
-	seen := map[[32]byte]string{digest: "", load(t, "").Digest: "built-in"}
-	for _, change := range []func(files){
-		func(f files) { f["a.rego"] += "\n" },
-		func(f files) { f["lib/b.rego"] = "package lib\n\nx := 2\n" },
-		func(f files) { delete(f, "lib/b.rego") },
-		func(f files) { f["c.rego"] = f["a.rego"]; delete(f, "a.rego") },
-		func(f files) { f["data.json"] = `{"b":{"c":1},"a":[2,1]}` },
-		func(f files) { f["data.json"] = `{"b":{"c":"1"},"a":[1,2]}` },
-		func(f files) { delete(f, "data.json") },
-	} {
-		changed := maps.Clone(content)
-		change(changed)
-		digest := load(t, directory(t, changed)).Digest
-		assert.NotContains(t, seen, digest, "%v", changed)
-		seen[digest] = "changed"
-	}
 }

@@ -54,7 +54,7 @@ func read(name string) (files, error) {
 		if _, ok := modules[relative]; ok {
 			return files{}, refuse("%s: two files have this name", module.Path)
 		}
-		if module.Parsed.RegoVersion() != ast.RegoV1 {
+		if module.Parsed.RegoVersionSpan().Min() != ast.RegoV1 {
 			return files{}, refuse("%s: expected Rego v1; remove rego_version from .manifest", module.Path)
 		}
 		modules[relative] = module
@@ -88,7 +88,7 @@ func readArchive(name string) (opabundle.Bundle, error) {
 	if err != nil {
 		return opabundle.Bundle{}, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // only read
 	if err := refuseOddEntries(file); err != nil {
 		return opabundle.Bundle{}, err
 	}
