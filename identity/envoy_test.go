@@ -114,7 +114,7 @@ func TestEnvoySubjectMustBeAnInstanceCertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			caller, err := v.Verify([]string{envoyHash + `;Subject="` + subject + `"`}, identity.Envoy)
-			checkRefusal(t, caller, err, identity.ErrIdentityExtraction)
+			_ = checkRefusal(t, caller, err, identity.ErrIdentityExtraction)
 		})
 	}
 }

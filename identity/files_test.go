@@ -214,7 +214,7 @@ func TestWatchCallsForNewContent(t *testing.T) {
 	identity.Watch(ctx, []identity.File{file}, changed, func(err error) { t.Errorf("unexpected: %v", err) })
 	require.Len(t, seen, 2, "at the start, and when the content had changed")
 	assert.True(t, seen[1].Equal(next.intermediate.Certificate()))
-	deny(t, v, f.leaf(t), identity.ErrUntrustedCertificate)
+	_ = deny(t, v, f.leaf(t), identity.ErrUntrustedCertificate)
 	allow(t, v, next.leaf(t))
 }
 

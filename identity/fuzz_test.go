@@ -27,7 +27,7 @@ func checkAnswer(t *testing.T, caller identity.Caller, err error) {
 	}
 	for _, kind := range []error{identity.ErrNoCertificate, identity.ErrUntrustedCertificate, identity.ErrIdentityExtraction} {
 		if errors.Is(err, kind) {
-			checkRefusal(t, caller, err, kind)
+			_ = checkRefusal(t, caller, err, kind)
 			return
 		}
 	}
@@ -81,7 +81,8 @@ func FuzzRaw(f *testing.F) {
 		require.NoError(t, err)
 		require.NoError(t, leaf.CheckSignatureFrom(signer.ca))
 		require.ElementsMatch(t, leaf.Subject.OrganizationalUnit, []string{
-			"app:" + caller.App.String(), "space:" + caller.Space.String(), "organization:" + caller.Org.String()})
+			"app:" + caller.App.String(), "space:" + caller.Space.String(), "organization:" + caller.Org.String(),
+		})
 	})
 }
 

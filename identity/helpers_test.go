@@ -171,7 +171,8 @@ func (s *handSigner) leaf(edit func(*x509.Certificate)) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2),
 		Subject: pkix.Name{CommonName: instance, OrganizationalUnit: []string{
-			"organization:" + acme, "space:" + shop, "app:" + frontend}},
+			"organization:" + acme, "space:" + shop, "app:" + frontend,
+		}},
 		NotBefore: time.Now(), NotAfter: time.Now().Add(24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
@@ -243,6 +244,7 @@ func text(oid asn1.ObjectIdentifier, tag int, value string) attribute {
 func ou(value string) attribute {
 	return text(asn1.ObjectIdentifier{2, 5, 4, 11}, asn1.TagUTF8String, value)
 }
+
 func cn(value string) attribute {
 	return text(asn1.ObjectIdentifier{2, 5, 4, 3}, asn1.TagUTF8String, value)
 }
