@@ -46,7 +46,7 @@ func (b *broker) bind(ctx context.Context, instanceID, id string, d domain.BindD
 	if err := osb.CheckContext(d.RawContext, instance.Owner.Org.String(), instance.Owner.Space.String()); err != nil {
 		return stored, false, err
 	}
-	wanted := store.Binding{ID: id, InstanceID: instanceID, CreatedBy: osb.Originator(ctx)}
+	wanted := store.Binding{ID: id, InstanceID: instanceID}
 	if wanted.Route, err = parseRoute(d); err != nil {
 		return stored, false, err
 	}
@@ -68,7 +68,7 @@ func (b *broker) bind(ctx context.Context, instanceID, id string, d domain.BindD
 	if err := b.admit(&wanted, instance.Plan); err != nil {
 		return stored, false, err
 	}
-	return b.Store.CreateBinding(ctx, wanted)
+	return b.Store.CreateBinding(ctx, causeOf(ctx), wanted)
 }
 
 // admit checks a new binding and gives it its URL.
@@ -103,7 +103,7 @@ func (b *broker) Unbind(ctx context.Context, instanceID, id string, d domain.Unb
 	if osb.CheckIDs(instanceID, id) != nil {
 		return domain.UnbindSpec{}, apiresponses.ErrBindingDoesNotExist
 	}
-	err := b.Store.DeleteBinding(ctx, instanceID, id)
+	err := b.Store.DeleteBinding(ctx, causeOf(ctx), instanceID, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return domain.UnbindSpec{}, apiresponses.ErrBindingDoesNotExist
 	}

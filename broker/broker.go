@@ -88,7 +88,7 @@ func (b *broker) failure(err error) error {
 		return known
 	case errors.Is(err, parameters.ErrParameters), errors.Is(err, route.ErrRoute):
 		return osb.Refuse(http.StatusBadRequest, "%w", err)
-	case errors.Is(err, store.ErrExists):
+	case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrDeleted):
 		return osb.Refuse(http.StatusConflict, "%w", err)
 	case errors.Is(err, store.ErrNotFound):
 		return osb.Refuse(http.StatusNotFound, "no such service instance or binding")
@@ -102,6 +102,12 @@ func (b *broker) failure(err error) error {
 
 // Services implements domain.ServiceBroker.
 func (b *broker) Services(context.Context) ([]domain.Service, error) { return b.services, nil }
+
+// causeOf is what the store notes beside a change.
+func causeOf(ctx context.Context) store.Cause {
+	r := osb.RequestOf(ctx)
+	return store.Cause{By: r.Originator, RequestID: r.ID, RequestIdentity: r.Identity}
+}
 
 func checkPlan(serviceID, planID string) (grants.Scope, error) {
 	if serviceID != ServiceID {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var ctx = context.Background()
+var (
+	ctx   = context.Background()
+	start = time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC)
+)
 
 const (
 	username, password = "cc", "a-long-enough-password"
@@ -47,7 +51,7 @@ type testbed struct {
 	t      *testing.T
 	cfg    broker.Config
 	file   string
-	now    time.Time
+	late   atomic.Int64 // how far the clock is after its start
 	log    *logLines
 	server *httptest.Server
 }
@@ -73,19 +77,21 @@ func (l *logLines) String() string {
 func newTestbed(t *testing.T) *testbed {
 	b := &testbed{
 		t: t, file: filepath.Join(t.TempDir(), "state.db"), log: &logLines{},
-		now: time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC),
 	}
 	b.cfg = broker.Config{
 		GatewayURL: "https://gateway.apps.example", OwnHosts: []string{"Own.apps.example"}, AllowReport: true,
 		Credentials: broker.Credentials{Username: username, Password: password},
 		Policy:      func() (string, *grants.Site) { return "sha256:policy", nil },
 		Log:         slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now:         func() time.Time { return b.now },
+		Now:         func() time.Time { return start.Add(time.Duration(b.late.Load())) },
 	}
 	b.restart()
 	t.Cleanup(b.stop)
 	return b
 }
+
+// wait lets time pass.
+func (b *testbed) wait(d time.Duration) { b.late.Add(int64(d)) }
 
 func (b *testbed) stop() {
 	if b.server != nil {

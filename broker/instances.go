@@ -45,7 +45,7 @@ func (b *broker) provision(ctx context.Context, id string, d domain.ProvisionDet
 	if err != nil {
 		return false, err
 	}
-	wanted := store.Instance{ID: id, PlanID: d.PlanID, Plan: plan, Owner: owner, Parameters: given, CreatedBy: osb.Originator(ctx)}
+	wanted := store.Instance{ID: id, PlanID: d.PlanID, Plan: plan, Owner: owner, Parameters: given}
 	existing, err := b.Store.Instance(ctx, id)
 	switch {
 	case err == nil && existing.Same(wanted):
@@ -61,7 +61,7 @@ func (b *broker) provision(ctx context.Context, id string, d domain.ProvisionDet
 	if err := parameters.RefuseExpired(given.Allow, b.Now()); err != nil {
 		return false, err
 	}
-	return b.Store.CreateInstance(ctx, wanted)
+	return b.Store.CreateInstance(ctx, causeOf(ctx), wanted)
 }
 
 // Update implements domain.ServiceBroker.
@@ -74,7 +74,7 @@ func (b *broker) Update(ctx context.Context, id string, d domain.UpdateDetails, 
 	if osb.CheckIDs(id) != nil {
 		return domain.UpdateServiceSpec{}, osb.NotFound("service instance", id)
 	}
-	err := b.Store.UpdateInstance(ctx, id, osb.Originator(ctx), func(i store.Instance) (store.Instance, error) {
+	err := b.Store.UpdateInstance(ctx, causeOf(ctx), id, func(i store.Instance) (store.Instance, error) {
 		if err := osb.CheckContext(d.RawContext, i.Owner.Org.String(), i.Owner.Space.String()); err != nil {
 			return i, err
 		}
@@ -103,7 +103,7 @@ func (b *broker) Deprovision(ctx context.Context, id string, d domain.Deprovisio
 	if osb.CheckIDs(id) != nil {
 		return domain.DeprovisionServiceSpec{}, apiresponses.ErrInstanceDoesNotExist
 	}
-	err := b.Store.DeleteInstance(ctx, id)
+	err := b.Store.DeleteInstance(ctx, causeOf(ctx), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return domain.DeprovisionServiceSpec{}, apiresponses.ErrInstanceDoesNotExist
 	}

@@ -240,7 +240,7 @@ func TestRepeatAfterAGrantHasExpired(t *testing.T) {
 	r := routeOf(s, bindingA, "r.example")
 	b.created()(b.CreateService(ctx, s, given))
 	first := urlOf(t, b.created()(b.BindRoute(ctx, r, given)))
-	b.now = b.now.Add(time.Hour)
+	b.wait(time.Hour)
 	b.ok()(b.CreateService(ctx, s, given))
 	require.Equal(t, first, urlOf(t, b.ok()(b.BindRoute(ctx, r, given))))
 	b.ok()(b.UpdateService(ctx, s, noChange))

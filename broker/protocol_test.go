@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -154,6 +155,7 @@ func TestMalformedBodiesAre400(t *testing.T) { // S4
 	refused(t, http.StatusBadRequest, "previous_values: expected an object")(b.do("PATCH", instancePath, `{"previous_values":7}`))
 	b.gone()(b.DeleteService(ctx, service(grants.ScopeOrg)))
 
+	b.wait(time.Hour)
 	res, _ := b.do("PUT", instancePath, "{"+good+`,"unknown":{"field":[1]},"parameters":null,"context":null,"predecessor_binding_id":"none of a bind"}`)
 	require.Equal(t, http.StatusCreated, res.StatusCode, "unknown fields are ignored")
 }
@@ -209,6 +211,7 @@ func TestOriginatingIdentityIsNeverAnError(t *testing.T) { // S21
 		require.NoError(t, err)
 		require.Equal(t, by, i.CreatedBy, header)
 		b.ok()(b.DeleteService(ctx, s))
+		b.wait(time.Hour)
 	}
 }
 

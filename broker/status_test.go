@@ -38,7 +38,7 @@ func TestInstanceAnswerIsTheGoldenOne(t *testing.T) { // S5
 		"labels": {"team": "payments"}, "annotations": {"contact": "payments@example.com"}}`)))
 	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "Backend.apps.identity"), raw(`{"scope":"space","allow":["cf:any"]}`)))
 	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "backend.apps.identity/beta"), nil))
-	b.now = b.now.Add(time.Hour)
+	b.wait(time.Hour)
 	golden(t, "instance.json", b.ok()(b.FetchService(ctx, s)).Body)
 }
 

@@ -29,8 +29,12 @@ type Decider interface {
 
 // Config configures [New]. Fields without a default are required.
 type Config struct {
-	// Access returns what applies to a binding, nil if there is none.
+	// Access returns what applies to a binding as far as memory knows, nil if
+	// there is none.
 	Access func(bindingID string) *grants.Access
+	// Lookup asks the store about a binding that memory does not know, since
+	// another instance may just have made it. Nil: memory knows all.
+	Lookup func(ctx context.Context, bindingID string) (*grants.Access, error)
 	Tokens store.TokenKey
 	// Ready returns why nothing can be decided yet; nil: ready.
 	Ready    func() error
@@ -159,15 +163,29 @@ func (x *exchange) binding() error {
 		return fmt.Errorf("%w: wrong token", ErrUnknownBinding)
 	}
 	x.line.Binding = id
-	x.access = x.g.Access(id)
-	if x.access == nil {
-		return fmt.Errorf("%w: not bound", ErrUnknownBinding)
+	if err := x.lookUp(id); err != nil {
+		return err
 	}
 	x.line.Route, x.line.Mode = x.access.Route.String(), x.access.Mode.String()
 	if !x.g.load.EnterRoute(id) {
 		return fmt.Errorf("%w: this route", ErrOverloaded)
 	}
 	x.w.enteredRoute = id
+	return nil
+}
+
+// lookUp finds the binding; a request waits for the store only if memory does
+// not know a binding whose token is right.
+func (x *exchange) lookUp(id string) (err error) {
+	x.access = x.g.Access(id)
+	if x.access == nil && x.g.Lookup != nil {
+		if x.access, err = x.g.Lookup(x.r.Context(), id); err != nil {
+			return fmt.Errorf("%w: binding not in memory: %w", ErrNotReady, err)
+		}
+	}
+	if x.access == nil {
+		return fmt.Errorf("%w: not bound", ErrUnknownBinding)
+	}
 	return nil
 }
 
@@ -187,40 +205,6 @@ func (x *exchange) aim() error {
 	}
 	if !x.access.Route.MatchHost(x.target.Host) || !x.access.Route.MatchPath(x.target.RawPath) {
 		return ErrRouteMismatch
-	}
-	return nil
-}
-
-func (x *exchange) parseTarget() error {
-	forwarded, err := single(x.r.Header, headers.ForwardedURL)
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{headers.Signature, headers.Metadata} {
-		if _, err := single(x.r.Header, name); err != nil {
-			return err
-		}
-	}
-	x.target, err = target.Parse(forwarded)
-	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
-	return err
-}
-
-// checkRequest refuses what could reach the app as something else than what is
-// decided on. It stands in report mode too.
-func (x *exchange) checkRequest() error {
-	reads := x.policy.Reads()
-	if err := errors.Join(checkMethod(x.r), checkUpgrade(x.r.Header)); err != nil {
-		return err
-	}
-	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path
-	if pathDecides {
-		if err := x.target.Unambiguous(); err != nil {
-			return err
-		}
-	}
-	if x.live.HasPaths || x.live.HasMethods || reads.Path || reads.Method {
-		return checkOverrides(x.r.Header)
 	}
 	return nil
 }

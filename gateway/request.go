@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 )
 
@@ -64,4 +66,38 @@ func single(h http.Header, name string) (string, error) {
 		}
 	}
 	return values[0], nil
+}
+
+func (x *exchange) parseTarget() error {
+	forwarded, err := single(x.r.Header, headers.ForwardedURL)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{headers.Signature, headers.Metadata} {
+		if _, err := single(x.r.Header, name); err != nil {
+			return err
+		}
+	}
+	x.target, err = target.Parse(forwarded)
+	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
+	return err
+}
+
+// checkRequest refuses what could reach the app as something else than what is
+// decided on. It stands in report mode too.
+func (x *exchange) checkRequest() error {
+	reads := x.policy.Reads()
+	if err := errors.Join(checkMethod(x.r), checkUpgrade(x.r.Header)); err != nil {
+		return err
+	}
+	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path
+	if pathDecides {
+		if err := x.target.Unambiguous(); err != nil {
+			return err
+		}
+	}
+	if x.live.HasPaths || x.live.HasMethods || reads.Path || reads.Method {
+		return checkOverrides(x.r.Header)
+	}
+	return nil
 }

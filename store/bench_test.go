@@ -2,59 +2,118 @@ package store_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
-// tenThousand makes a file of 1,000 instances with 10 grants and 10 bindings
-// each.
-func tenThousand(b *testing.B) string {
-	file := newFile(b)
-	require.NoError(b, open(b, file).Close())
-	var instances, bindings []string
-	for i := range 1000 {
-		var sources []string
-		for g := range 10 {
-			sources = append(sources, app(i*10+g))
-		}
-		instances = append(instances, fmt.Sprintf(`('i%d','plan','any','%s','%s','%s',%d,0,'',0,'')`, i, guid(1), guid(2), allow(sources...), i))
-		for n := range 10 {
-			bindings = append(bindings, fmt.Sprintf(`('b%d','i%d','r%d.apps.identity','{}','https://gw.example/r/x',%d,0,'')`, i*10+n, i, i*10+n, i))
-		}
+// bindingsOfBench is how many bindings, with 10 grants each, the benchmarks
+// start with; MTLS_AUTHZ_BENCH_BINDINGS=100000 is the size to design for.
+func bindingsOfBench() int {
+	if n, err := strconv.Atoi(os.Getenv("MTLS_AUTHZ_BENCH_BINDINGS")); err == nil {
+		return n
 	}
-	sqlOn(b, file, `INSERT INTO instances VALUES `+strings.Join(instances, ","))
-	sqlOn(b, file, `INSERT INTO bindings VALUES `+strings.Join(bindings, ","))
-	return file
+	return 10_000
 }
 
-func BenchmarkOpen10000Bindings(b *testing.B) {
-	file := tenThousand(b)
-	var before, after runtime.MemStats
-	b.ReportAllocs()
-	for b.Loop() {
+// generate fills a database: 10 bindings to an instance, 10 grants a binding.
+func generate(b *testing.B, fresh database, bindings int) string {
+	url := fresh(b)
+	require.NoError(b, open(b, url).Close())
+	const rows = 1000
+	for from := 0; from < bindings; from += rows {
+		var instances, bound []string
+		for n := from; n < min(from+rows, bindings); n++ {
+			if n%10 == 0 {
+				instances = append(instances, fmt.Sprintf(`('i%d','plan','any','%s','%s','{}',1,%d,'',0,'')`, n/10, guid(1), guid(2), n))
+			}
+			var sources []string
+			for g := range 10 {
+				sources = append(sources, app(n*10+g))
+			}
+			bound = append(bound, fmt.Sprintf(`('b%d','i%d','r%d.apps.identity','%s','https://gw.example/r/x',1,%d,'')`, n, n/10, n, allow(sources...), n))
+		}
+		sqlOn(b, url, `INSERT INTO instances VALUES `+strings.Join(instances, ","))
+		sqlOn(b, url, `INSERT INTO bindings VALUES `+strings.Join(bound, ","))
+	}
+	return url
+}
+
+// onEachBench measures PostgreSQL as it is installed, with durable commits.
+func onEachBench(b *testing.B, bench func(*testing.B, database)) {
+	b.Run("sqlite", func(b *testing.B) { bench(b, databases["sqlite"]) })
+	b.Run("postgres", func(b *testing.B) { bench(b, ownPostgres(b).newDatabase) })
+}
+
+// median measures what f does for each n, without what clean does after it.
+func median(b *testing.B, f, clean func(n int)) {
+	var took []time.Duration
+	for n := 0; b.Loop(); n++ {
+		started := time.Now()
+		f(n)
+		took = append(took, time.Since(started))
 		b.StopTimer()
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		b.StartTimer()
-		s, err := store.Open(ctx, store.Config{URL: "sqlite://" + file})
-		require.NoError(b, err)
-		b.StopTimer()
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		require.NotNil(b, s.View().Access("b9999"))
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/10_000, "heap-B/binding")
-		require.NoError(b, s.Close())
+		clean(n)
 		b.StartTimer()
 	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+}
+
+func BenchmarkOpen(b *testing.B) {
+	onEachBench(b, func(b *testing.B, fresh database) {
+		n := bindingsOfBench()
+		url := generate(b, fresh, n)
+		var before, after runtime.MemStats
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			b.StartTimer()
+			s, err := store.Open(ctx, store.Config{URL: url})
+			require.NoError(b, err)
+			b.StopTimer()
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.Sys)/(1<<20), "MiB-from-OS")
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			require.NotNil(b, s.View().Access(fmt.Sprintf("b%d", n-1)))
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "heap-B/binding")
+			require.NoError(b, s.Close())
+			b.StartTimer()
+		}
+	})
+}
+
+// BenchmarkChangeSeenElsewhere is the time from the begin of a bind until
+// another gateway decides by it.
+func BenchmarkChangeSeenElsewhere(b *testing.B) {
+	onEachBench(b, func(b *testing.B, fresh database) {
+		url := fresh(b)
+		here, there := open(b, url), open(b, url)
+		create(b, here, "i", "{}")
+		id := func(n int) string { return fmt.Sprintf("b%d", n) }
+		median(b, func(n int) {
+			bind(b, here, "i", id(n), "{}")
+			for there.View().Access(id(n)) == nil {
+				time.Sleep(100 * time.Microsecond)
+			}
+		}, func(n int) { require.NoError(b, here.DeleteBinding(ctx, by, "i", id(n))) })
+	})
 }
 
 func BenchmarkViewAccess(b *testing.B) {
-	s := open(b, tenThousand(b))
+	s := open(b, generate(b, databases["sqlite"], 10_000))
 	view := s.View()
 	ids := make([]string, 10_000)
 	for n := range ids {
@@ -71,14 +130,19 @@ func BenchmarkViewAccess(b *testing.B) {
 	})
 }
 
+func BenchmarkCreateInstance(b *testing.B) {
+	onEachBench(b, func(b *testing.B, fresh database) {
+		s := open(b, fresh(b))
+		median(b, func(n int) { create(b, s, fmt.Sprintf("i%d", n), allow(app(1))) }, func(int) {})
+	})
+}
+
 func BenchmarkCreateBinding(b *testing.B) {
-	s := open(b, newFile(b))
-	create(b, s, "i", "{}")
-	for n := 0; b.Loop(); n++ {
-		_, _, err := s.CreateBinding(ctx, binding(b, "i", fmt.Sprintf("b%d", n), "{}"))
-		require.NoError(b, err)
-		b.StopTimer()
-		require.NoError(b, s.DeleteBinding(ctx, "i", fmt.Sprintf("b%d", n)))
-		b.StartTimer()
-	}
+	onEachBench(b, func(b *testing.B, fresh database) {
+		s := open(b, fresh(b))
+		create(b, s, "i", "{}")
+		id := func(n int) string { return fmt.Sprintf("b%d", n) }
+		median(b, func(n int) { bind(b, s, "i", id(n), "{}") },
+			func(n int) { require.NoError(b, s.DeleteBinding(ctx, by, "i", id(n))) })
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,24 +25,74 @@ var (
 	start = time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC)
 )
 
+// database makes empty databases of one kind and returns their URLs.
+type database func(testing.TB) string
+
+// databases are those that every test of behaviour runs on.
+var databases = map[string]database{
+	"sqlite":   func(t testing.TB) string { return "sqlite://" + newFile(t) },
+	"postgres": newPostgres,
+}
+
+func onEach(t *testing.T, test func(*testing.T, database)) {
+	for name, fresh := range databases {
+		t.Run(name, func(t *testing.T) { test(t, fresh) })
+	}
+}
+
 func newFile(t testing.TB) string { return filepath.Join(t.TempDir(), "state.db") }
 
-func open(t testing.TB, file string) *store.Store {
+// by is who changes things in tests.
+var by = store.Cause{By: "creator", RequestID: "vcap-1", RequestIdentity: "request-1"}
+
+func open(t testing.TB, url string) *store.Store {
 	t.Helper()
-	s, err := store.Open(ctx, store.Config{URL: "sqlite://" + file, ReportAllowed: true, Now: func() time.Time { return start }})
+	return openWith(t, store.Config{URL: url})
+}
+
+func openWith(t testing.TB, cfg store.Config) *store.Store {
+	t.Helper()
+	cfg.ReportAllowed = true
+	if cfg.Now == nil {
+		cfg.Now = func() time.Time { return start }
+	}
+	s, err := store.Open(ctx, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
 // sqlOn runs a statement behind the store's back.
-func sqlOn(t testing.TB, file, statement string, args ...any) {
+func sqlOn(t testing.TB, url, statement string, args ...any) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
+	driver, name := "pgx", url
+	if file, ok := strings.CutPrefix(url, "sqlite://"); ok {
+		driver, name = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, name)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	_, err = db.Exec(statement, args...)
 	require.NoError(t, err)
+}
+
+// clock is one that tests set.
+type clock struct{ after atomic.Int64 }
+
+func newClock() *clock { return &clock{} }
+
+func (c *clock) Now() time.Time { return start.Add(time.Duration(c.after.Load())) }
+
+func (c *clock) add(d time.Duration) { c.after.Add(int64(d)) }
+
+// await waits for what must become true soon.
+func await(t testing.TB, reached func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !reached(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not reached")
+		}
+	}
 }
 
 func guid(n int) identity.GUID {
@@ -71,7 +123,7 @@ func given(t testing.TB, raw string) parameters.Parameters {
 func instance(t testing.TB, id, raw string) store.Instance {
 	t.Helper()
 	return store.Instance{
-		ID: id, PlanID: "plan-org", Plan: grants.ScopeOrg, CreatedBy: "creator",
+		ID: id, PlanID: "plan-org", Plan: grants.ScopeOrg,
 		Owner: grants.Owner{Instance: id, Org: guid(1001), Space: guid(1002)}, Parameters: given(t, raw),
 	}
 }
@@ -82,19 +134,19 @@ func binding(t testing.TB, instanceID, id, raw string) store.Binding {
 	require.NoError(t, err)
 	p, err := parameters.ParseBinding([]byte(raw))
 	require.NoError(t, err)
-	return store.Binding{ID: id, InstanceID: instanceID, Route: bound, Parameters: p, URL: "https://gw.example/r/" + id + "/token", CreatedBy: "binder"}
+	return store.Binding{ID: id, InstanceID: instanceID, Route: bound, Parameters: p, URL: "https://gw.example/r/" + id + "/token"}
 }
 
 func create(t testing.TB, s *store.Store, id, raw string) {
 	t.Helper()
-	created, err := s.CreateInstance(ctx, instance(t, id, raw))
+	created, err := s.CreateInstance(ctx, by, instance(t, id, raw))
 	require.NoError(t, err)
 	require.True(t, created)
 }
 
 func bind(t testing.TB, s *store.Store, instanceID, id, raw string) store.Binding {
 	t.Helper()
-	stored, created, err := s.CreateBinding(ctx, binding(t, instanceID, id, raw))
+	stored, created, err := s.CreateBinding(ctx, by, binding(t, instanceID, id, raw))
 	require.NoError(t, err)
 	require.True(t, created)
 	return stored

@@ -14,7 +14,7 @@ import (
 
 func TestReadOnlyDatabaseIsRefusedAtOpen(t *testing.T) {
 	file := newFile(t)
-	require.NoError(t, twoInstances(t, file).Close())
+	require.NoError(t, twoInstances(t, "sqlite://"+file).Close())
 	require.NoError(t, os.Chmod(file, 0o444))
 	// Every directory up to the temporary one, so that only the file's mode
 	// is in the way of another user.

@@ -15,8 +15,10 @@ import (
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
-func TestWhatIsStoredIsReadBack(t *testing.T) {
-	s := open(t, newFile(t))
+func TestWhatIsStoredIsReadBack(t *testing.T) { onEach(t, testWhatIsStoredIsReadBack) }
+
+func testWhatIsStoredIsReadBack(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	const given = `{"scope":"space","mode":"report","allow":["cf:any"],"labels":{"team":"x"}}`
 	create(t, s, "i", given)
 	i, err := s.Instance(ctx, "i")
@@ -33,27 +35,29 @@ func TestWhatIsStoredIsReadBack(t *testing.T) {
 	require.Equal(t, stored, b, "what is answered is what is stored")
 	require.Equal(t, "b.apps.identity/path", b.Route.String())
 	require.Equal(t, "https://gw.example/r/b/token", b.URL)
-	require.Equal(t, "binder", b.CreatedBy)
+	require.Equal(t, "creator", b.CreatedBy)
 	require.Equal(t, start, b.CreatedAt)
 	require.EqualValues(t, 2, b.Revision)
 	require.JSONEq(t, allow(app(1)), string(b.Parameters.JSON()))
 }
 
-func TestRepeatedCreateChangesNothing(t *testing.T) {
-	s := open(t, newFile(t))
+func TestRepeatedCreateChangesNothing(t *testing.T) { onEach(t, testRepeatedCreateChangesNothing) }
+
+func testRepeatedCreateChangesNothing(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", allow(app(1)))
 	first := bind(t, s, "i", "b", "{}")
 	before := state(t, s, []string{"i"}, []string{"b"})
 
 	again := instance(t, "i", allow(app(1)))
 	again.CreatedBy = "somebody else"
-	created, err := s.CreateInstance(ctx, again)
+	created, err := s.CreateInstance(ctx, by, again)
 	require.NoError(t, err)
 	require.False(t, created)
 
 	other := binding(t, "i", "b", "{}")
 	other.URL, other.CreatedBy = "https://moved.example/r/b/other", "somebody else"
-	stored, created, err := s.CreateBinding(ctx, other)
+	stored, created, err := s.CreateBinding(ctx, by, other)
 	require.NoError(t, err)
 	require.False(t, created)
 	require.Equal(t, first, stored, "the url is the same for ever")
@@ -61,7 +65,11 @@ func TestRepeatedCreateChangesNothing(t *testing.T) {
 }
 
 func TestCreateOverOtherContentIsErrExists(t *testing.T) {
-	s := open(t, newFile(t))
+	onEach(t, testCreateOverOtherContentIsErrExists)
+}
+
+func testCreateOverOtherContentIsErrExists(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", allow(app(1)))
 	create(t, s, "j", allow(app(1)))
 	bind(t, s, "i", "b", allow(app(2)))
@@ -75,7 +83,7 @@ func TestCreateOverOtherContentIsErrExists(t *testing.T) {
 	} {
 		other := instance(t, "i", allow(app(1)))
 		change(&other)
-		created, err := s.CreateInstance(ctx, other)
+		created, err := s.CreateInstance(ctx, by, other)
 		require.ErrorIs(t, err, store.ErrExists, name)
 		require.False(t, created, name)
 	}
@@ -87,28 +95,30 @@ func TestCreateOverOtherContentIsErrExists(t *testing.T) {
 	} {
 		other := binding(t, "i", "b", allow(app(2)))
 		change(&other)
-		_, created, err := s.CreateBinding(ctx, other)
+		_, created, err := s.CreateBinding(ctx, by, other)
 		require.ErrorIs(t, err, store.ErrExists, name)
 		require.False(t, created, name)
 	}
 	require.Equal(t, before, state(t, s, []string{"i", "j"}, []string{"b"}))
 }
 
-func TestWhatIsNotThereIsErrNotFound(t *testing.T) {
-	s := open(t, newFile(t))
+func TestWhatIsNotThereIsErrNotFound(t *testing.T) { onEach(t, testWhatIsNotThereIsErrNotFound) }
+
+func testWhatIsNotThereIsErrNotFound(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", "{}")
 	create(t, s, "other", "{}")
 	bind(t, s, "i", "b", "{}")
 	before := state(t, s, []string{"i", "other"}, []string{"b"})
 	for name, call := range map[string]func() error{
 		"read instance":                     func() error { _, err := s.Instance(ctx, "x"); return err },
-		"update":                            func() error { return s.UpdateInstance(ctx, "x", "", setTo(parameters.Parameters{})) },
-		"delete instance":                   func() error { return s.DeleteInstance(ctx, "x") },
+		"update":                            func() error { return s.UpdateInstance(ctx, by, "x", setTo(parameters.Parameters{})) },
+		"delete instance":                   func() error { return s.DeleteInstance(ctx, by, "x") },
 		"read binding":                      func() error { _, err := s.Binding(ctx, "i", "x"); return err },
-		"delete binding":                    func() error { return s.DeleteBinding(ctx, "i", "x") },
-		"bind":                              func() error { _, _, err := s.CreateBinding(ctx, binding(t, "x", "new", "{}")); return err },
+		"delete binding":                    func() error { return s.DeleteBinding(ctx, by, "i", "x") },
+		"bind":                              func() error { _, _, err := s.CreateBinding(ctx, by, binding(t, "x", "new", "{}")); return err },
 		"read another instance's binding":   func() error { _, err := s.Binding(ctx, "other", "b"); return err },
-		"delete another instance's binding": func() error { return s.DeleteBinding(ctx, "other", "b") },
+		"delete another instance's binding": func() error { return s.DeleteBinding(ctx, by, "other", "b") },
 	} {
 		err := call()
 		require.ErrorIs(t, err, store.ErrNotFound, name)
@@ -121,14 +131,15 @@ func TestWhatIsNotThereIsErrNotFound(t *testing.T) {
 }
 
 func TestUpdateReplacesPlanAndParametersAndNothingElse(t *testing.T) {
-	file := newFile(t)
-	now := start
-	s, err := store.Open(ctx, store.Config{URL: "sqlite://" + file, Now: func() time.Time { return now }})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	onEach(t, testUpdateReplacesPlanAndParametersAndNothingElse)
+}
+
+func testUpdateReplacesPlanAndParametersAndNothingElse(t *testing.T, fresh database) {
+	clock := newClock()
+	s := openWith(t, store.Config{URL: fresh(t), Now: clock.Now})
 	create(t, s, "i", allow(app(1)))
-	now = now.Add(time.Hour)
-	err = s.UpdateInstance(ctx, "i", "updater", func(i store.Instance) (store.Instance, error) {
+	clock.add(time.Hour)
+	err := s.UpdateInstance(ctx, store.Cause{By: "updater"}, "i", func(i store.Instance) (store.Instance, error) {
 		i.ID, i.Owner.Org, i.CreatedBy = "hijacked", guid(9), "hijacked"
 		i.PlanID, i.Plan, i.Parameters = "plan-any", grants.ScopeAny, given(t, allow(app(2)))
 		return i, nil
@@ -139,43 +150,53 @@ func TestUpdateReplacesPlanAndParametersAndNothingElse(t *testing.T) {
 	want := instance(t, "i", allow(app(2)))
 	want.PlanID, want.Plan, want.Revision = "plan-any", grants.ScopeAny, 2
 	want.CreatedAt, want.UpdatedAt, want.UpdatedBy = start, start.Add(time.Hour), "updater"
+	want.CreatedBy = by.By
 	require.Equal(t, want, got)
 }
 
 func TestUpdateThatFailsOrFindsNothingToDoChangesNothing(t *testing.T) {
-	s := open(t, newFile(t))
+	onEach(t, testUpdateThatFailsOrFindsNothingToDoChangesNothing)
+}
+
+func testUpdateThatFailsOrFindsNothingToDoChangesNothing(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", allow(app(1)))
 	bind(t, s, "i", "b", "{}")
 	before := state(t, s, []string{"i"}, []string{"b"})
 	refused := errors.New("refused")
-	err := s.UpdateInstance(ctx, "i", "updater", func(i store.Instance) (store.Instance, error) {
+	err := s.UpdateInstance(ctx, by, "i", func(i store.Instance) (store.Instance, error) {
 		i.Parameters = given(t, allow("cf:any"))
 		return i, refused
 	})
 	require.ErrorIs(t, err, refused)
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "an error of f")
 
-	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(given(t, allow(app(1))))))
+	require.NoError(t, s.UpdateInstance(ctx, by, "i", setTo(given(t, allow(app(1))))))
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "the same parameters")
 
 	require.Panics(t, func() {
-		_ = s.UpdateInstance(ctx, "i", "updater", func(store.Instance) (store.Instance, error) { panic("f") })
+		_ = s.UpdateInstance(ctx, by, "i", func(store.Instance) (store.Instance, error) { panic("f") })
 	})
 	require.Equal(t, before, state(t, s, []string{"i"}, []string{"b"}), "a panic of f")
-	require.NoError(t, s.UpdateInstance(ctx, "i", "updater", setTo(parameters.Parameters{})), "and the store still works")
+	require.NoError(t, s.UpdateInstance(ctx, by, "i", setTo(parameters.Parameters{})), "and the store still works")
 	i, err := s.Instance(ctx, "i")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, i.Revision, "what changed nothing took no revision")
 }
 
 func TestDeleteInstanceTakesItsBindingsAlong(t *testing.T) {
-	s := open(t, newFile(t))
+	onEach(t, testDeleteInstanceTakesItsBindingsAlong)
+}
+
+func testDeleteInstanceTakesItsBindingsAlong(t *testing.T, fresh database) {
+	clock := newClock()
+	s := openWith(t, store.Config{URL: fresh(t), Now: clock.Now})
 	create(t, s, "i", allow("cf:any"))
 	create(t, s, "other", allow("cf:any"))
 	bind(t, s, "i", "b1", "{}")
 	bind(t, s, "i", "b2", "{}")
 	bind(t, s, "other", "b3", "{}")
-	require.NoError(t, s.DeleteInstance(ctx, "i"))
+	require.NoError(t, s.DeleteInstance(ctx, by, "i"))
 	_, err := s.Instance(ctx, "i")
 	require.ErrorIs(t, err, store.ErrNotFound)
 	for _, id := range []string{"b1", "b2"} {
@@ -184,8 +205,9 @@ func TestDeleteInstanceTakesItsBindingsAlong(t *testing.T) {
 		require.Nil(t, s.View().Access(id))
 	}
 	require.NotNil(t, s.View().Access("b3"))
-	require.ErrorIs(t, s.DeleteInstance(ctx, "i"), store.ErrNotFound)
+	require.ErrorIs(t, s.DeleteInstance(ctx, by, "i"), store.ErrNotFound)
 
+	clock.add(time.Hour)
 	create(t, s, "i", "{}")
 	list, err := s.Bindings(ctx, "i")
 	require.NoError(t, err)
@@ -194,28 +216,34 @@ func TestDeleteInstanceTakesItsBindingsAlong(t *testing.T) {
 
 // What the caller is told to be done is decided by from then on.
 func TestEveryChangeIsInForceWhenItReturns(t *testing.T) {
-	s := open(t, newFile(t))
+	onEach(t, testEveryChangeIsInForceWhenItReturns)
+}
+
+func testEveryChangeIsInForceWhenItReturns(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", allow(app(1)))
 	require.Nil(t, s.View().Access("b"))
 	bind(t, s, "i", "b", allow(app(2)))
 	require.Equal(t, []string{`instance "` + app(1) + `"`, `binding "` + app(2) + `"`}, accessOf(s, "b").Rules)
-	require.NoError(t, s.UpdateInstance(ctx, "i", "", setTo(parameters.Parameters{})))
+	require.NoError(t, s.UpdateInstance(ctx, by, "i", setTo(parameters.Parameters{})))
 	require.Equal(t, []string{`binding "` + app(2) + `"`}, accessOf(s, "b").Rules)
 	require.EqualValues(t, 3, accessOf(s, "b").Revision)
-	require.NoError(t, s.DeleteBinding(ctx, "i", "b"))
+	require.NoError(t, s.DeleteBinding(ctx, by, "i", "b"))
 	require.Nil(t, s.View().Access("b"))
 }
 
-func TestRestartKeepsEverything(t *testing.T) {
-	file := newFile(t)
-	s := open(t, file)
+func TestRestartKeepsEverything(t *testing.T) { onEach(t, testRestartKeepsEverything) }
+
+func testRestartKeepsEverything(t *testing.T, fresh database) {
+	url := fresh(t)
+	s := open(t, url)
 	create(t, s, "i", `{"mode":"report","labels":{"team":"x"},"allow":["cf:any"]}`)
 	create(t, s, "gone", "{}")
 	bind(t, s, "i", "b1", allow(app(1)))
 	bind(t, s, "i", "b2", `{"scope":"space"}`)
 	bind(t, s, "i", "b3", "{}")
-	require.NoError(t, s.DeleteBinding(ctx, "i", "b3"))
-	require.NoError(t, s.DeleteInstance(ctx, "gone"))
+	require.NoError(t, s.DeleteBinding(ctx, by, "i", "b3"))
+	require.NoError(t, s.DeleteInstance(ctx, by, "gone"))
 	key, err := s.Key(ctx, "k")
 	require.NoError(t, err)
 	instances, bindings := []string{"i", "gone"}, []string{"b1", "b2", "b3"}
@@ -223,7 +251,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	require.Len(t, before, 5)
 	require.NoError(t, s.Close())
 
-	s = open(t, file)
+	s = open(t, url)
 	require.Equal(t, before, state(t, s, instances, bindings))
 	require.Empty(t, s.Damaged())
 	again, err := s.Key(ctx, "k")
@@ -237,7 +265,11 @@ func TestRestartKeepsEverything(t *testing.T) {
 
 // A platform that is told of a success must find it after the next start.
 func TestWhatCouldNotBeReadBackIsNotStored(t *testing.T) {
-	s := open(t, newFile(t))
+	onEach(t, testWhatCouldNotBeReadBackIsNotStored)
+}
+
+func testWhatCouldNotBeReadBackIsNotStored(t *testing.T, fresh database) {
+	s := open(t, fresh(t))
 	create(t, s, "i", "{}")
 	for name, change := range map[string]func(*store.Instance){
 		"no plan":  func(i *store.Instance) { i.Plan = 0 },
@@ -246,7 +278,7 @@ func TestWhatCouldNotBeReadBackIsNotStored(t *testing.T) {
 	} {
 		wrong := instance(t, "wrong", "{}")
 		change(&wrong)
-		_, err := s.CreateInstance(ctx, wrong)
+		_, err := s.CreateInstance(ctx, by, wrong)
 		require.ErrorIs(t, err, store.ErrUnavailable, name)
 		_, err = s.Instance(ctx, "wrong")
 		require.ErrorIs(t, err, store.ErrNotFound, name)
@@ -257,13 +289,13 @@ func TestWhatCouldNotBeReadBackIsNotStored(t *testing.T) {
 	} {
 		wrong := binding(t, "i", "wrong", "{}")
 		change(&wrong)
-		_, _, err := s.CreateBinding(ctx, wrong)
+		_, _, err := s.CreateBinding(ctx, by, wrong)
 		require.ErrorIs(t, err, store.ErrUnavailable, name)
 		_, err = s.Binding(ctx, "i", "wrong")
 		require.ErrorIs(t, err, store.ErrNotFound, name)
 		require.Nil(t, s.View().Access("wrong"), name)
 	}
-	err := s.UpdateInstance(ctx, "i", "", func(i store.Instance) (store.Instance, error) { i.Plan = 0; return i, nil })
+	err := s.UpdateInstance(ctx, by, "i", func(i store.Instance) (store.Instance, error) { i.Plan = 0; return i, nil })
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	_, err = s.Instance(ctx, "i")
 	require.NoError(t, err)

@@ -83,7 +83,7 @@ func (e *envelope) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.describe(http.StatusBadRequest, err.Error())
 		return
 	}
-	e.next.ServeHTTP(a, r.WithContext(withOriginator(r)))
+	e.next.ServeHTTP(a, r.WithContext(withRequest(r)))
 }
 
 func (e *envelope) takeTurn(ctx context.Context) bool {

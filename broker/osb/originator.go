@@ -9,18 +9,27 @@ import (
 	"unicode"
 )
 
-type originatorKey struct{}
+type requestKey struct{}
 
-func withOriginator(r *http.Request) context.Context {
-	return context.WithValue(r.Context(), originatorKey{}, originator(r))
+// Request is who sent a request, as far as headers tell.
+type Request struct {
+	// Originator is the user id that the platform sent, a guid or the name of
+	// a UAA client; "" where it named nobody, as orphan mitigation does.
+	Originator string
+	// ID is the router's id of the request, Identity the platform's.
+	ID, Identity string
 }
 
-// Originator is who caused the request: the user id that the platform sent, a
-// guid or the name of a UAA client; "" where it named nobody, as orphan
-// mitigation does.
-func Originator(ctx context.Context) string {
-	user, _ := ctx.Value(originatorKey{}).(string)
-	return user
+func withRequest(r *http.Request) context.Context {
+	return context.WithValue(r.Context(), requestKey{}, Request{
+		Originator: originator(r), ID: clip(r.Header.Get(headerRequestID)), Identity: clip(r.Header.Get(headerRequestIdentity)),
+	})
+}
+
+// RequestOf returns the request that is being answered.
+func RequestOf(ctx context.Context) Request {
+	request, _ := ctx.Value(requestKey{}).(Request)
+	return request
 }
 
 func originator(r *http.Request) string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -27,6 +28,7 @@ func (g *server) routes() http.Handler {
 	e.RouteNotFound("/r/*", dataPlane) // methods that echo does not know
 
 	e.Any("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
+	e.RouteNotFound("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", g.readyz)
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -80,8 +82,8 @@ type readiness struct {
 
 func (g *server) readyz(c echo.Context) error {
 	r := readiness{Ready: true}
-	if err := g.store.Ping(c.Request().Context()); err != nil {
-		r.Reasons = append(r.Reasons, "state: "+err.Error())
+	if at, err := g.store.View().LastContact(); err != nil {
+		r.Reasons = append(r.Reasons, "state: not reached since "+at.UTC().Format(time.RFC3339)+": "+err.Error())
 	}
 	if g.selftest != nil {
 		for router, err := range g.selftest.Findings() {

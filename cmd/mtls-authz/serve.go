@@ -117,7 +117,17 @@ func (g *server) openStore(ctx context.Context) (err error) {
 			return fmt.Errorf("DATA_DIR: %w", err)
 		}
 	}
-	if g.store, err = store.Open(ctx, store.Config{URL: g.StoreURL, ReportAllowed: g.ReportAllowed}); err != nil {
+	ca, err := g.storeCA()
+	if err != nil {
+		return err
+	}
+	g.store, err = store.Open(ctx, store.Config{
+		URL: g.StoreURL, CA: ca, ReportAllowed: g.ReportAllowed, MaxStale: g.MaxStale,
+		Progress: func(loaded, total int) {
+			g.log.Info("loading bindings", slog.Int("loaded", loaded), slog.Int("of", total))
+		},
+	})
+	if err != nil {
 		return fmt.Errorf("STORE_URL: %w", err)
 	}
 	for _, damaged := range g.store.Damaged() {
@@ -146,7 +156,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		return err
 	}
 	g.gateway = gateway.New(gateway.Config{
-		Access: g.store.View().Access, Tokens: tokens, Ready: func() error { return nil },
+		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Tokens: tokens, Ready: g.store.View().Fresh,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
 		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,

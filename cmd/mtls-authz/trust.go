@@ -182,3 +182,21 @@ func (g *server) extraRoots() (*x509.CertPool, error) {
 	}
 	return pool, prefixed("CA_FILES", err)
 }
+
+// storeCA are the authorities of PostgreSQL's certificate, in PEM: those that
+// came with the credentials, else CA_FILES, else none, which means the URL's own
+// rules.
+func (g *server) storeCA() ([]byte, error) {
+	if g.StoreCA != "" {
+		return []byte(g.StoreCA), nil
+	}
+	var all []byte
+	for _, file := range g.ExtraCAs {
+		text, err := file.Read()
+		if err != nil {
+			return nil, prefixed("CA_FILES", err)
+		}
+		all = append(append(all, text...), '\n')
+	}
+	return all, nil
+}

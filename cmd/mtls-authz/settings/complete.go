@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // complete fills what depends on other settings, and finds contradictions.
@@ -33,6 +34,7 @@ func (s *Settings) complete(env *environment) []error {
 	if value, _ := env.lookup("CALLER_CA_FILES"); value == "" && s.InstanceCert == "" {
 		refuse("CALLER_CA_FILES: required where there is no CF_INSTANCE_CERT; the CA that issues instance certificates, ((diego_instance_identity_ca.certificate)) in CredHub")
 	}
+	s.StoreCA = env.storeCA()
 	if s.StoreURL == "" {
 		s.StoreURL = "sqlite://" + filepath.Join(s.DataDir, "mtls-authz.db")
 		s.settle("STORE_URL", s.StoreURL)
@@ -61,6 +63,9 @@ func (s *Settings) complete(env *environment) []error {
 // checkEphemeral: the disk of an app instance does not survive a restart and
 // is not shared.
 func (s *Settings) checkEphemeral(env *environment) []error {
+	if !strings.HasPrefix(s.StoreURL, "sqlite://") {
+		return nil
+	}
 	if !s.AllowEphemeral {
 		return []error{errors.New("STORE_URL: on Cloud Foundry the disk is lost with every restart, and with it who may call whom; set ALLOW_EPHEMERAL_STATE=true if that is wanted")}
 	}

@@ -105,6 +105,19 @@ func plain(credential any) string {
 	return string(raw)
 }
 
+// storeCA is the CA in the credentials of the database that STORE_URL comes
+// from.
+func (e *environment) storeCA() string {
+	if service := e.tagged("postgres.*"); service != nil && e.vars["STORE_URL"] == "" {
+		for _, name := range []string{"ca", "sslrootcert", "ca_cert", "tls_ca"} {
+			if ca := plain(service.Credentials[name]); strings.Contains(ca, "-----BEGIN ") {
+				return ca
+			}
+		}
+	}
+	return ""
+}
+
 func (e *environment) tagged(pattern string) *cfenv.Service {
 	if e.app == nil {
 		return nil

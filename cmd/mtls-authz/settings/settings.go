@@ -47,6 +47,11 @@ type Settings struct {
 	UpstreamHeaderTimeout, MaxStream, DrainTimeout time.Duration
 	LogLevel                                       slog.Level
 
+	// MaxStale is how long the state in memory may be decided by without the
+	// database.
+	MaxStale time.Duration
+	// StoreCA is the CA that came with a bound database's credentials, in PEM.
+	StoreCA string
 	// OwnHosts are all hosts under which the gateway is reached.
 	OwnHosts []string
 	// OwnApp is the gateway's app guid; zero outside Cloud Foundry.
@@ -81,6 +86,7 @@ var definitions = []definition{
 	{name: "DATA_DIR", fallback: "./data", set: text(func(s *Settings) *string { return &s.DataDir })},
 	{name: "STORE_URL", secret: true, set: (*Settings).setStoreURL},
 	{name: "ALLOW_EPHEMERAL_STATE", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowEphemeral })},
+	{name: "STATE_MAX_STALE", fallback: "24h", set: duration(func(s *Settings) *time.Duration { return &s.MaxStale })},
 	{name: "REDIS_URL", secret: true, set: (*Settings).setRedisURL},
 	{name: "CF_INSTANCE_CERT", set: file(func(s *Settings) *identity.File { return &s.InstanceCert })},
 	{name: "CF_INSTANCE_KEY", set: file(func(s *Settings) *identity.File { return &s.InstanceKey })},

@@ -99,11 +99,13 @@ func (s *Settings) setGatewayURL(v string) error {
 }
 
 func (s *Settings) setStoreURL(v string) error {
-	if !strings.HasPrefix(v, "sqlite://") {
-		return errors.New("expected sqlite:///path/to/file; this version keeps its state in SQLite only")
+	for _, scheme := range []string{"sqlite://", "postgres://", "postgresql://"} {
+		if strings.HasPrefix(v, scheme) {
+			s.StoreURL = v
+			return nil
+		}
 	}
-	s.StoreURL = v
-	return nil
+	return errors.New("expected postgres://user:password@host:port/database or sqlite:///path/to/file")
 }
 
 func (s *Settings) setRedisURL(v string) error {

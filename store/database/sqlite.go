@@ -1,4 +1,4 @@
-package store
+package database
 
 import (
 	"database/sql"
@@ -6,20 +6,24 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// openDatabase opens the file of a sqlite URL, which it makes if it is not
+// openSQLite opens the file of a sqlite URL, which it makes if it is not
 // there. Errors name the file; of another URL they show at most the scheme,
 // because the rest may hold a password.
-func openDatabase(storeURL string) (*sql.DB, error) {
-	path, ok := strings.CutPrefix(storeURL, "sqlite://")
+func openSQLite(cfg Config) (*Database, error) {
+	path, ok := strings.CutPrefix(cfg.URL, "sqlite://")
 	first, _, _ := strings.Cut(path, "/")
 	// What stands before the first slash may be user:password@host, and
 	// ":memory:" would be another database for each connection.
 	if !ok || path == "" || strings.ContainsAny(first, "@:") {
-		return nil, fmt.Errorf("store URL%s: expected sqlite:///path/to/file", shownScheme(storeURL))
+		return nil, fmt.Errorf("store URL%s: expected sqlite:///path/to/file or postgres://user:password@host:port/name", shownScheme(cfg.URL))
+	}
+	if len(cfg.CA) > 0 {
+		return nil, fmt.Errorf("store URL %q: a ca came with it, which only PostgreSQL can use", cfg.URL)
 	}
 	// The file holds the keys and the secret URLs. SQLite would make it
 	// readable for all, and would open a file that it cannot write.
@@ -28,7 +32,11 @@ func openDatabase(storeURL string) (*sql.DB, error) {
 		return nil, err
 	}
 	_ = file.Close() // nothing was written
-	return sql.Open("sqlite", sqliteDSN(path))
+	db, err := sql.Open("sqlite", sqliteDSN(path, cfg.Timeout))
+	if err != nil {
+		return nil, err
+	}
+	return &Database{DB: db, name: cfg.URL}, nil
 }
 
 func shownScheme(storeURL string) string {
@@ -41,9 +49,9 @@ func shownScheme(storeURL string) string {
 
 // sqliteDSN makes every transaction take the write lock at its start, so that
 // a read in it is never stale when it writes, and every commit durable.
-func sqliteDSN(path string) string {
+func sqliteDSN(path string, timeout time.Duration) string {
 	query := url.Values{
-		"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"},
+		"_pragma": {fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"},
 		"_txlock": {"immediate"},
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()

@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/store/database"
+)
+
+// Tombstones: a platform may send a DELETE before the PUT that it takes back,
+// and would never delete what the late PUT creates.
+const (
+	tombstoneLife = time.Hour
+	maxTombstones = 100_000
+	// tombstonesAtOnce is how many expired ones a change removes.
+	tombstonesAtOnce = 1000
+)
+
+const (
+	kindInstance = "instance"
+	kindBinding  = "binding"
+)
+
+// errUnchanged ends a transaction that found nothing to do.
+var errUnchanged = errors.New("unchanged")
+
+// transaction is a change on its way: of one instance and its bindings, at one
+// revision, for one cause.
+type transaction struct {
+	*sql.Tx
+	instanceID string
+	cause      Cause
+	revision   int64
+	now        time.Time
+	parts      int // of the audit
+}
+
+func (t *transaction) exec(ctx context.Context, query string, args ...any) error {
+	if _, err := t.ExecContext(ctx, query, args...); err != nil {
+		return database.Unavailable(err)
+	}
+	return nil
+}
+
+// change runs f in one transaction with the next revision, and puts the new
+// state of the instance into the view before it returns. It reports false if f
+// found nothing to do or failed.
+func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f func(context.Context, *transaction) error) (bool, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return false, database.Unavailable(ctx.Err())
+	}
+	tx, err := s.db.Begin(ctx)
+	if err != nil {
+		return false, database.Unavailable(err)
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
+	t := &transaction{Tx: tx, instanceID: instanceID, cause: cause, now: s.cfg.Now()}
+	// Taken first: the row's lock makes the order of revisions that of commits.
+	err = tx.QueryRowContext(ctx, `UPDATE counter SET revision = revision + 1 WHERE id = 1 RETURNING revision`).Scan(&t.revision)
+	if err != nil {
+		return false, database.Unavailable(err)
+	}
+	switch err := f(ctx, t); {
+	case errors.Is(err, errUnchanged):
+		return false, nil
+	case err != nil:
+		return false, err
+	case t.parts == 0:
+		return false, fmt.Errorf("%w: a change without an audit entry", ErrUnavailable)
+	}
+	bound, err := s.view.Read(ctx, tx, instanceID)
+	if err != nil {
+		return false, err
+	}
+	if err := s.db.Announce(ctx, tx); err != nil {
+		return false, database.Unavailable(err)
+	}
+	if err := tx.Commit(); err != nil {
+		return false, database.Unavailable(err)
+	}
+	s.view.Set(t.revision, instanceID, bound)
+	return true, nil
+}
+
+// remove deletes an instance with its bindings, or one of its bindings. What is
+// not there leaves a tombstone too.
+func (s *Store) remove(ctx context.Context, cause Cause, kind, instanceID, id string) error {
+	missing := false
+	_, err := s.change(ctx, cause, instanceID, func(ctx context.Context, t *transaction) error {
+		gone, err := t.deleteRows(ctx, kind, instanceID, id)
+		if err != nil {
+			return err
+		}
+		missing = len(gone) == 0
+		if missing {
+			gone = []Entry{{Kind: kind, ID: id}}
+		}
+		for _, entry := range gone {
+			if err := t.bury(ctx, entry); err != nil {
+				return err
+			}
+		}
+		return t.forgetOldTombstones(ctx)
+	})
+	if err == nil && missing {
+		return ErrNotFound
+	}
+	return err
+}
+
+// deleteRows returns what it deleted, bindings first. It does not parse it:
+// damaged rows can be deleted.
+func (t *transaction) deleteRows(ctx context.Context, kind, instanceID, id string) ([]Entry, error) {
+	if kind == kindInstance {
+		bindings, _, err := database.ReadAll(ctx, t, scanDeletedBinding, `DELETE FROM bindings WHERE instance_id = $1 RETURNING id, route, parameters`, id)
+		if err != nil {
+			return nil, err
+		}
+		instances, _, err := database.ReadAll(ctx, t, scanDeletedInstance, `DELETE FROM instances WHERE id = $1 RETURNING id, plan_id, plan_scope, org, space, parameters`, id)
+		return append(bindings, instances...), err
+	}
+	gone, _, err := database.ReadAll(ctx, t, scanDeletedBinding, `DELETE FROM bindings WHERE id = $1 AND instance_id = $2 RETURNING id, route, parameters`, id, instanceID)
+	if err != nil || len(gone) > 0 {
+		return gone, err
+	}
+	others, err := database.ReadNumber(ctx, t, `SELECT COUNT(*) FROM bindings WHERE id = $1`, id)
+	if err == nil && others > 0 {
+		err = ErrNotFound // it lives on in another instance
+	}
+	return nil, err
+}
+
+func (t *transaction) bury(ctx context.Context, entry Entry) error {
+	err := t.exec(ctx, `INSERT INTO tombstones (kind, id, revision, deleted_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, deleted_at = excluded.deleted_at`,
+		entry.Kind, entry.ID, t.revision, t.now.UnixMilli())
+	if err != nil {
+		return err
+	}
+	entry.Action = "delete"
+	return t.audit(ctx, entry)
+}
+
+// forgetOldTombstones goes by revision where it bounds the number, because a
+// clock may step back.
+func (t *transaction) forgetOldTombstones(ctx context.Context) error {
+	if err := t.exec(ctx, `DELETE FROM tombstones WHERE (kind, id) IN (SELECT kind, id FROM tombstones WHERE deleted_at <= $1 ORDER BY deleted_at LIMIT $2)`,
+		t.now.Add(-tombstoneLife).UnixMilli(), tombstonesAtOnce); err != nil {
+		return err
+	}
+	return t.exec(ctx, `DELETE FROM tombstones WHERE revision <= (SELECT revision FROM tombstones ORDER BY revision DESC LIMIT 1 OFFSET $1)`, maxTombstones)
+}
+
+func (t *transaction) refuseDeleted(ctx context.Context, kind, id string) error {
+	found, err := database.ReadNumber(ctx, t, `SELECT COUNT(*) FROM tombstones WHERE kind = $1 AND id = $2 AND deleted_at > $3`, kind, id, t.now.Add(-tombstoneLife).UnixMilli())
+	if err == nil && found > 0 {
+		err = fmt.Errorf("service %s %q %w", kind, id, ErrDeleted)
+	}
+	return err
+}
