@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"playground/router/signature": {},
 	"playground/controller":       {},
 	"playground/demo":             {"playground", "playground/ca", "playground/router", "playground/controller"},
-	"cmd/mtls-authz/settings":     {"identity", "gateway/target", "gateway/leg3"},
+	"cmd/mtls-authz/settings":     {"identity", "grants/route", "gateway/target", "gateway/leg3"},
 	"cmd/mtls-authz": {
 		"identity", "grants", "rego", "cache", "store", "broker", "gateway", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router",
 		"cmd/mtls-authz/settings",

@@ -42,12 +42,15 @@ func parseRoute(d domain.BindDetails) (route.Route, error) {
 }
 
 // checkRoute refuses what the gateway cannot or may not protect.
-func (b *broker) checkRoute(route route.Route) error {
-	if route.IsWildcard() && !b.AllowWildcards {
-		return osb.BadRequest("route %q: wildcard routes are not protected here, because whoever creates a host below it goes around the gateway; bind the hosts themselves", route)
+func (b *broker) checkRoute(wanted route.Route) error {
+	if wanted.IsWildcard() && !b.AllowWildcards {
+		return osb.BadRequest("route %q: wildcard routes are not protected here, because whoever creates a host below it goes around the gateway; bind the hosts themselves", wanted)
 	}
-	if slices.ContainsFunc(b.ownHosts, func(host string) bool { return route.Host == host || route.MatchHost(host) }) {
-		return osb.BadRequest("route %q leads to the gateway itself, which cannot protect itself", route)
+	leadsHere := func(host string) bool {
+		return wanted.Host == host || wanted.MatchHost(host) || route.Route{Host: host}.MatchHost(wanted.Host)
+	}
+	if slices.ContainsFunc(b.ownHosts, leadsHere) {
+		return osb.BadRequest("route %q leads to the gateway itself, which cannot protect itself", wanted)
 	}
 	return nil
 }

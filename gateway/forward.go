@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -109,6 +110,9 @@ func noteUpstream(res *http.Response) error {
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	x.clean(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols {
+		if checkUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
+			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", ErrMalformed)
+		}
 		x.record(res.StatusCode)
 	}
 	return nil

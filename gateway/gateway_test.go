@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -276,4 +279,71 @@ func TestExpiredGrantsAreGone(t *testing.T) {
 func rebuilt(c gateway.Config) *gateway.Gateway {
 	c.Metrics = prometheus.NewRegistry()
 	return gateway.New(c)
+}
+
+// The first row of the answers table that applies: loop stands before
+// route_mismatch.
+func TestALoopIsToldBeforeAMismatch(t *testing.T) {
+	w := newWorld(t, ok, func(c *gateway.Config) { _ = c.OwnApp.UnmarshalText([]byte(frontend.App)) })
+	request := w.request()
+	request.Header.Set("X-CF-Forwarded-Url", "https://other.apps.identity/")
+	assert.Equal(t, "loop", w.send(request).problem["reason"])
+}
+
+// A switch of protocols that was not asked for would be a tunnel past all
+// decisions.
+func TestA101ThatWasNotAskedForIsRefused(t *testing.T) {
+	for asked, switched := range map[string]string{"": "websocket", "websocket": "h2c"} {
+		w := newWorld(t, func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Connection", "Upgrade")
+			rw.Header().Set("Upgrade", switched)
+			rw.WriteHeader(http.StatusSwitchingProtocols)
+		}, nil)
+		request := w.request()
+		if asked != "" {
+			request.Header.Set("Connection", "Upgrade")
+			request.Header.Set("Upgrade", asked)
+		}
+		got := w.send(request)
+		assert.Equal(t, []any{400, "malformed_request", "denied"}, []any{got.Code, got.problem["reason"], got.line["mtls_auth"]}, "%q for %q", switched, asked)
+	}
+}
+
+// A router that refuses with 400 is answered like one that refuses with 502.
+func TestTheRoutersRefusalIsABadGateway(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte("400 Bad Request: invalid route service signature detected"))
+	}, nil)
+	got := w.send(w.request())
+	assert.Equal(t, []any{502, "router_rejected"}, []any{got.Code, got.problem["reason"]})
+}
+
+// An app that holds the router's headers must not hand them on in trailers.
+func TestSecretsDoNotLeaveInTrailers(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", "X-Cf-Proxy-Signature")
+		_, _ = w.Write([]byte("body"))
+		w.Header().Set("X-Cf-Proxy-Signature", "secret-signature")
+		w.Header().Set(http.TrailerPrefix+"X-Cf-Proxy-Metadata", "secret-metadata")
+	}, nil)
+	got := w.send(w.request())
+	assert.Equal(t, 200, got.Code)
+	assert.NotContains(t, fmt.Sprint(got.Result().Header, got.Result().Trailer, got.Header()), "secret-")
+}
+
+// A client that announces a body and sends none gets its refusal all the same.
+func TestSlowBodiesDoNotHoldRefusals(t *testing.T) {
+	w := newWorld(t, ok, nil)
+	server := httptest.NewServer(w.gateway)
+	t.Cleanup(server.Close)
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "POST /r/x/wrong HTTP/1.1\r\nHost: gw\r\nContent-Length: 1000\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	answer, err := io.ReadAll(conn) // to the end: the connection is closed
+	require.NoError(t, err)
+	assert.Contains(t, string(answer), "403 Forbidden")
 }

@@ -28,6 +28,9 @@ type line struct {
 	DecideUS                     int64
 	RequestID, UpstreamRequestID string
 	RouterRejected, written      bool
+	// failure is the reason id of what failed after the decision; only the
+	// metric has it.
+	failure string
 }
 
 const (
@@ -58,6 +61,7 @@ func (x *exchange) note(err error) answer {
 	a := answerTo(err)
 	x.line.Detail = err.Error()
 	if a.upstream {
+		x.line.failure = a.reason
 		return a
 	}
 	x.line.Auth, x.line.Reason, x.line.Policy = "denied", a.reason, "gateway:"+a.reason
@@ -67,7 +71,10 @@ func (x *exchange) note(err error) answer {
 	case errors.As(err, &refusal):
 		x.line.IssuerKeyID = refusal.IssuerKeyID
 	case errors.As(err, &rejected):
-		a.status, x.line.RouterRejected, x.line.UpstreamRequestID = rejected.Status, true, rejected.RequestID
+		x.line.RouterRejected, x.line.UpstreamRequestID = true, rejected.RequestID
+		if rejected.Status == http.StatusGatewayTimeout { // expired; all else is 502
+			a.status = rejected.Status
+		}
 	case errors.Is(err, ErrDenied):
 		a.reason = x.decision.Reason
 		x.line.Reason, x.line.Policy = x.decision.Reason, x.decision.Policy
@@ -153,6 +160,9 @@ func newMetrics(registry prometheus.Registerer, l *load.Load) *metrics {
 
 func (m *metrics) count(l *line, took time.Duration) {
 	reason := l.Reason
+	if l.failure != "" {
+		reason = l.failure
+	}
 	if strings.HasPrefix(l.Policy, "policy:") {
 		reason = rego.ReasonPolicyDenied // a check's own reasons are unbounded
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
@@ -100,6 +101,9 @@ func Reasons() []string {
 	return ids
 }
 
+// leftoverTimeout is how long the rest of a refused request's body may take.
+const leftoverTimeout = time.Second
+
 // problem is the body of a refusal (RFC 9457).
 type problem struct {
 	Status     int    `json:"status"`
@@ -113,6 +117,11 @@ func (x *exchange) refuse(err error) {
 	a := x.note(err)
 	h := x.w.Header()
 	clear(h)
+	if x.r.ContentLength != 0 {
+		// net/http reads what is left of a body before it lets the client have a
+		// short answer; a client that sends nothing would hold the connection.
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(leftoverTimeout))
+	}
 	if errors.Is(err, ErrClientGone) {
 		x.w.WriteHeader(a.status)
 		return
@@ -130,7 +139,7 @@ func (x *exchange) refuse(err error) {
 func upstreamError(r *http.Request, err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrUnknownBinding):
+	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrMalformed):
 		return err
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)

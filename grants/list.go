@@ -5,10 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
-// MaxGrants bounds a list of grants.
-const MaxGrants = 10_000
+const (
+	// MaxGrants bounds a list of grants.
+	MaxGrants = 10_000
+	// MaxOfSource bounds the entries and the path patterns of one source in a
+	// list: the policy looks at them one after the other.
+	MaxOfSource = 100
+)
 
 // ParseList reads a list of entries, such as allow, and refuses what contradicts itself.
 func ParseList(name string, entries []json.RawMessage) ([]Grant, error) {
@@ -30,6 +37,7 @@ func ParseList(name string, entries []json.RawMessage) ([]Grant, error) {
 func CheckList(name string, list []Grant) error {
 	firsts := make(map[Source]Grant, len(list))
 	seen := map[string]bool{} // of the sources that are there more than once
+	patterns := map[Source]int{}
 	plain, anyone := 0, -1
 	for i, grant := range list {
 		if !grant.IsConditional() {
@@ -37,6 +45,10 @@ func CheckList(name string, list []Grant) error {
 			if grant.Source.Kind == Any {
 				anyone = i
 			}
+		}
+		patterns[grant.Source] += max(1, len(grant.paths()))
+		if patterns[grant.Source] > MaxOfSource {
+			return fmt.Errorf("%s[%d]: source %q has more than %d entries or paths; use * and ** to say it in fewer", name, i, grant.Source, MaxOfSource)
 		}
 		first, again := firsts[grant.Source]
 		if !again {
@@ -57,6 +69,13 @@ func CheckList(name string, list []Grant) error {
 		return fmt.Errorf("%s[%d]: cf:any without conditions stands beside other sources without conditions, which would not matter; remove it or them", name, anyone)
 	}
 	return nil
+}
+
+func (g Grant) paths() []route.Pattern {
+	if g.Terms == nil {
+		return nil
+	}
+	return g.Terms.Paths
 }
 
 // ExplainJSON turns an error of encoding/json into the words of the

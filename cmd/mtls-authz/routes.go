@@ -29,7 +29,7 @@ func (g *server) routes() http.Handler {
 
 	e.Any("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
 	e.RouteNotFound("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
-	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", g.readyz)
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{})), g.onBrokerHost, g.readersOnly)

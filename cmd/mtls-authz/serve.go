@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -205,7 +206,7 @@ func (g *server) serve(ctx context.Context) error {
 		running.Go(func() { f(background) })
 	}
 	server := &http.Server{
-		Handler: g.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
+		Handler: boundedReads(g.routes()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
 	g.log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version),
@@ -234,4 +235,17 @@ func (g *server) close() {
 	if g.store != nil {
 		_ = g.store.Close()
 	}
+}
+
+// bodyTimeout bounds the body of every request but those to protected routes,
+// whose bodies may be long streams.
+const bodyTimeout = 30 * time.Second
+
+func boundedReads(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/r/") {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }

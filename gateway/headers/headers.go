@@ -47,8 +47,8 @@ func IsForged(name string) bool {
 	return ok && name != exact
 }
 
-// IsForgedTrailer reports whether a client must not send this name as a trailer:
-// a forged one, or one that counts as a header only.
+// IsForgedTrailer reports whether a client or an app must not send this name as a
+// trailer: a forged one, or one that counts as a header only.
 func IsForgedTrailer(name string) bool {
 	_, isProtected := protected[Plain(name)]
 	return isProtected || IsForged(name)
@@ -77,7 +77,7 @@ func AllowedNames(lists []string) []string {
 	var allowed []string
 	for _, list := range lists {
 		for name := range strings.SplitSeq(list, ",") {
-			if name = strings.TrimSpace(name); !IsForged(http.CanonicalHeaderKey(name)) {
+			if name = strings.TrimSpace(name); !IsForgedTrailer(http.CanonicalHeaderKey(name)) {
 				allowed = append(allowed, name)
 			}
 		}
@@ -89,7 +89,7 @@ func AllowedNames(lists []string) []string {
 // header map by now, announced or with net/http's prefix.
 func DeleteForgedTrailers(h http.Header) {
 	for name := range h {
-		if IsForged(strings.TrimPrefix(name, http.TrailerPrefix)) {
+		if after, announced := strings.CutPrefix(name, http.TrailerPrefix); IsForged(after) || announced && IsForgedTrailer(after) {
 			delete(h, name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/mtls-authz/mtls-authz/grants/route"
@@ -118,7 +119,7 @@ func checkDecoded(path string) error {
 		}
 	}
 	for _, r := range path {
-		if r < 0x20 || r == 0x7f || r == '\\' {
+		if unicode.IsControl(r) || r == '\\' {
 			return malformed("path: control character or backslash")
 		}
 	}

@@ -190,7 +190,7 @@ func TestAllowStaysBounded(t *testing.T) {
 // be made smaller.
 func TestParametersStayBounded(t *testing.T) {
 	entry := func(i int) string {
-		return fmt.Sprintf(`{"source":"cf:any","paths":[%s]}`, many(100, fmt.Sprintf(`"/%d/%%d/%s"`, i, strings.Repeat("a", 1000))))
+		return fmt.Sprintf(`{"source":"cf:space:d76446a1-f429-4444-8797-%012x","paths":[%s]}`, i+1, many(100, fmt.Sprintf(`"/%d/%%d/%s"`, i, strings.Repeat("a", 1000))))
 	}
 	var p parameters.Parameters
 	var err error
@@ -217,7 +217,7 @@ func TestParametersStayBounded(t *testing.T) {
 func TestLargestUpdateIsNotQuadratic(t *testing.T) {
 	entries := make([]string, 10_000)
 	for i := range entries {
-		entries[i] = fmt.Sprintf(`{"source":"%s","paths":["/%d"]}`, app, i)
+		entries[i] = fmt.Sprintf(`{"source":"cf:app:d76446a1-f429-4444-8797-%012x","paths":["/%d"]}`, i/100, i)
 	}
 	all := "[" + strings.Join(entries, ",") + "]"
 	p := given(t, `{"allow":`+all+`}`)
@@ -227,6 +227,18 @@ func TestLargestUpdateIsNotQuadratic(t *testing.T) {
 	none, err := p.Update([]byte(`{"allow_remove":`+all+`}`), now)
 	require.NoError(t, err)
 	assert.Empty(t, none.Allow)
+}
+
+// The policy looks at the entries of one source one after the other, so their
+// number is bounded; that of sources hardly is.
+func TestEntriesOfOneSourceAreBounded(t *testing.T) {
+	narrowed := func(n int) string { return many(n, `{"source":"cf:any","paths":["/%d"]}`) }
+	given(t, `{"allow":[`+narrowed(100)+`]}`)
+	_, err := parameters.ParseInstance([]byte(`{"allow":[` + narrowed(101) + `]}`))
+	refused(t, err, "allow[100]", "cf:any", "100")
+	paths := many(60, `"/%d"`)
+	_, err = parameters.ParseInstance([]byte(`{"allow":[{"source":"cf:any","methods":["GET"],"paths":[` + paths + `]},{"source":"cf:any","methods":["PUT"],"paths":[` + paths + `]}]}`))
+	refused(t, err, "allow[1]", "cf:any")
 }
 
 // numbered are sources of apps from..to-1.

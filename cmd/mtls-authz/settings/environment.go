@@ -176,6 +176,7 @@ func (e *environment) ownHosts(gatewayHost string) []string {
 	if e.app != nil {
 		for _, uri := range e.app.ApplicationURIs {
 			host, _, _ := strings.Cut(strings.ToLower(uri), "/")
+			host, _, _ = strings.Cut(host, ":") // a TCP route
 			hosts = append(hosts, host)
 		}
 	}

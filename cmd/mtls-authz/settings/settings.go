@@ -38,7 +38,7 @@ type Settings struct {
 	AssumeRouterTrust                              bool
 	ReportAllowed, AllowWildcards                  bool
 	PolicyBundle                                   string
-	PolicyTimeout                                  time.Duration
+	PolicyPollInterval, PolicyTimeout              time.Duration
 	PolicyZone                                     *time.Location
 	CacheEntries                                   int
 	CacheTTL, CacheDenyTTL                         time.Duration
@@ -71,7 +71,9 @@ type settingValue struct{ name, value, source string }
 type definition struct {
 	name, fallback string
 	secret         bool
-	set            func(*Settings, string) error
+	// url is a secret of which host and path may be shown.
+	url bool
+	set func(*Settings, string) error
 }
 
 var definitions = []definition{
@@ -79,15 +81,15 @@ var definitions = []definition{
 	{name: "GATEWAY_URL", set: (*Settings).setGatewayURL},
 	{name: "BROKER_USERNAME", set: text(func(s *Settings) *string { return &s.BrokerUsername })},
 	{name: "BROKER_PASSWORD", secret: true, set: password(func(s *Settings) *string { return &s.BrokerPassword })},
-	{name: "BROKER_PASSWORD_PREVIOUS", secret: true, set: text(func(s *Settings) *string { return &s.BrokerPrevious })},
+	{name: "BROKER_PASSWORD_PREVIOUS", secret: true, set: password(func(s *Settings) *string { return &s.BrokerPrevious })},
 	{name: "BROKER_HOST", set: text(func(s *Settings) *string { return &s.BrokerHost })},
 	{name: "READ_USERNAME", set: text(func(s *Settings) *string { return &s.ReadUsername })},
 	{name: "READ_PASSWORD", secret: true, set: text(func(s *Settings) *string { return &s.ReadPassword })},
 	{name: "DATA_DIR", fallback: "./data", set: text(func(s *Settings) *string { return &s.DataDir })},
-	{name: "STORE_URL", secret: true, set: (*Settings).setStoreURL},
+	{name: "STORE_URL", secret: true, url: true, set: (*Settings).setStoreURL},
 	{name: "ALLOW_EPHEMERAL_STATE", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowEphemeral })},
 	{name: "STATE_MAX_STALE", fallback: "24h", set: duration(func(s *Settings) *time.Duration { return &s.MaxStale })},
-	{name: "REDIS_URL", secret: true, set: (*Settings).setRedisURL},
+	{name: "REDIS_URL", secret: true, url: true, set: (*Settings).setRedisURL},
 	{name: "CF_INSTANCE_CERT", set: file(func(s *Settings) *identity.File { return &s.InstanceCert })},
 	{name: "CF_INSTANCE_KEY", set: file(func(s *Settings) *identity.File { return &s.InstanceKey })},
 	{name: "CALLER_CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.CallerCAs })},
@@ -101,6 +103,9 @@ var definitions = []definition{
 	{name: "ALLOW_WILDCARD_ROUTES", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowWildcards })},
 	{name: "CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.ExtraCAs })},
 	{name: "POLICY_BUNDLE", set: (*Settings).setPolicyBundle},
+	{name: "POLICY_BUNDLE_TOKEN", secret: true, set: notYet("bundles are not downloaded")},
+	{name: "POLICY_VERIFICATION_KEY_FILE", set: notYet("bundles are not verified")},
+	{name: "POLICY_POLL_INTERVAL", fallback: "30s", set: duration(func(s *Settings) *time.Duration { return &s.PolicyPollInterval })},
 	{name: "POLICY_TIMEOUT", fallback: "50ms", set: duration(func(s *Settings) *time.Duration { return &s.PolicyTimeout })},
 	{name: "POLICY_TIME_ZONE", fallback: "UTC", set: (*Settings).setPolicyZone},
 	{name: "CACHE_ENTRIES", fallback: "100000", set: number(100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
@@ -174,13 +179,16 @@ func hide(err error, d definition, value string) error {
 }
 
 func shown(d definition, value string) string {
+	u, err := url.Parse(value)
 	switch {
 	case value == "" || !d.secret && !strings.Contains(value, "-----BEGIN "):
 		return value
-	case strings.Contains(value, "://"):
-		if u, err := url.Parse(value); err == nil {
-			return u.Redacted()
+	case d.url && err == nil:
+		shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+		if u.User != nil {
+			shown.User = url.UserPassword("xxxxx", "xxxxx")
 		}
+		return shown.String()
 	}
 	return "(hidden)"
 }

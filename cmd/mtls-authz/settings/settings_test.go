@@ -149,7 +149,7 @@ func TestBoundServicesSupplySettingsAndEnvironmentWins(t *testing.T) {
 
 	var out bytes.Buffer
 	require.NoError(t, s.Print(&out))
-	for _, want := range []string{`FOUNDATION_NAME\s+from-service\s+bound service "authz-config"`, `LOG_LEVEL\s+debug\s+environment`, `PORT\s+8080\s+default`, `BROKER_PASSWORD\s+\(hidden\)\s+environment`, `REDIS_URL\s+rediss://:xxxxx@10.0.0.9:6380\s+bound service "my-redis"`} {
+	for _, want := range []string{`FOUNDATION_NAME\s+from-service\s+bound service "authz-config"`, `LOG_LEVEL\s+debug\s+environment`, `PORT\s+8080\s+default`, `BROKER_PASSWORD\s+\(hidden\)\s+environment`, `REDIS_URL\s+rediss://xxxxx:xxxxx@10.0.0.9:6380\s+bound service "my-redis"`} {
 		assert.Regexp(t, want, out.String())
 	}
 	assert.NotContains(t, out.String(), "redis-secret")
@@ -172,4 +172,27 @@ func TestDataDirNamesTheDatabase(t *testing.T) {
 	s, err := settings.Load(minimal(t, map[string]string{"DATA_DIR": dir}))
 	require.NoError(t, err)
 	assert.Equal(t, "sqlite://"+filepath.Join(dir, "mtls-authz.db"), s.StoreURL)
+}
+
+// A secret is a secret whatever it looks like.
+func TestNoSecretIsPrinted(t *testing.T) {
+	s, err := settings.Load(minimal(t, map[string]string{
+		"BROKER_PASSWORD": "ab://SECRETpassword", "CACHE_MAC_KEY": "x1://SECRETSECRETSECRET", "READ_USERNAME": "r", "READ_PASSWORD": "SECRET",
+		"REDIS_URL": "redis://SECRETTOKEN@h:6379?password=SECRET",
+	}))
+	require.NoError(t, err)
+	var out bytes.Buffer
+	require.NoError(t, s.Print(&out))
+	assert.NotContains(t, out.String(), "SECRET")
+	_, err = settings.Load(minimal(t, map[string]string{"GATEWAY_URL": "https://user:SECRET@gw.example.com", "POLICY_BUNDLE": "https://user:SECRET@h/x"}))
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "SECRET")
+}
+
+// What would protect and is not there yet is refused, not ignored.
+func TestSettingsOfALaterVersionAreRefused(t *testing.T) {
+	for _, name := range []string{"POLICY_VERIFICATION_KEY_FILE", "POLICY_BUNDLE_TOKEN"} {
+		_, err := settings.Load(minimal(t, map[string]string{name: "anything"}))
+		assert.ErrorContains(t, err, name)
+	}
 }
