@@ -78,7 +78,7 @@ func TestFormattingIsCanonical(t *testing.T) {
 func TestEveryPolicyShipsAndNoTestDoes(t *testing.T) {
 	var shipped, expected []string
 	err := fs.WalkDir(policies.Files, ".", func(path string, entry fs.DirEntry, err error) error {
-		if !entry.IsDir() {
+		if strings.HasSuffix(path, ".rego") {
 			shipped = append(shipped, path)
 		}
 		return err

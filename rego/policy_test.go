@@ -71,7 +71,6 @@ func TestChecksCompose(t *testing.T) {
 		{bundle(yes, "allow := data.values.one", yes), denied("policy:beta", "policy_denied")},
 		{bundle(yes, "allow := data.values[\"null\"]", yes), denied("policy:beta", "policy_denied")},
 		{bundle(yes, "allow := data.values.list", yes), denied("policy:beta", "policy_denied")},
-		{bundle(yes, "allow := input.request.method", yes), denied("policy:beta", "policy_denied")},
 		{bundle(yes, "allow := data.values.yes", yes), allowed},
 	} {
 		policy := compiled(t, test.bundle)
@@ -82,15 +81,15 @@ func TestChecksCompose(t *testing.T) {
 func TestAFailingCheckGivesItsReason(t *testing.T) {
 	const bad, good = "package site.check.bad\nallow := false\n", "package site.check.good\nallow := true\nreason := \"good\"\n"
 	for reason, expected := range map[string]string{
-		``:                                       "policy_denied",
-		`reason := "freeze"`:                     "freeze",
-		`reason := "Freeze"`:                     "policy_denied",
-		`reason := "scope"`:                      "policy_denied",
-		`reason := "no_matching_grant"`:          "policy_denied",
-		`reason := "x" if input.caller.app == 1`: "policy_denied",
-		`reason := input.now.minute`:             "policy_denied",
-		`reason := input.caller`:                 "policy_denied",
-		`reason := lower(input.request.method)`:  "get",
+		``:                              "policy_denied",
+		`reason := "freeze"`:            "freeze",
+		`reason := "Freeze"`:            "policy_denied",
+		`reason := "scope"`:             "policy_denied",
+		`reason := "no_matching_grant"`: "policy_denied",
+		`reason := "x" if input.caller.app == "none"`:  "policy_denied",
+		`reason := object.get(input.now, "minute", 0)`: "policy_denied",
+		`reason := object.get(input, "caller", 0)`:     "policy_denied",
+		`reason := lower(input.request.method)`:        "get",
 	} {
 		policy := compiled(t, files{"bad.rego": bad + reason, "good.rego": good})
 		assert.Equal(t, denied("policy:bad", expected), decide(t, request(t, policy, "GET /", "cf:any")), reason)

@@ -51,11 +51,10 @@ else := input.request.method == "GET"`: method,
 		"allow := true\nunused if input.request.path == \"/\"": {},
 
 		// The whole of something: everything in it is read.
-		"allow if count(input.request) == 4":                                 both,
-		"allow if { r := input.request\n r.host == \"a\" }":                  both,
-		"allow if input.request[_] == \"GET\"":                               both,
-		"allow if { some x in [\"method\"]\n input.request[x] == \"GET\" }":  both,
-		"allow if { {\"request\": {\"method\": m}} = input\n m == \"GET\" }": all,
+		"allow if count(input.request) == 4":                                both,
+		"allow if { r := input.request\n r.host == \"a\" }":                 both,
+		"allow if input.request[_] == \"GET\"":                              both,
+		"allow if { some x in [\"method\"]\n input.request[x] == \"GET\" }": both,
 		"allow if input":             all,
 		"allow if count(input) == 6": all,
 		"allow if object.get(input, [\"request\", \"path\"], \"\") == \"/\"":  all,
@@ -66,7 +65,6 @@ else := input.request.method == "GET"`: method,
 		// Given to a "with", it is read where the "with" holds.
 		"allow if { input.caller.app\n x = ok with data.doc as input\n x }\nok if data.doc.request.path == \"/\"": all,
 		"allow if ok with data.doc as input.request.path\nok if data.doc == \"/\"":                                path,
-		"allow if ok with input as {\"a\": input.now}\nok if input.a.minute == 1":                                 all,
 		"allow if ok with input.request.method as \"GET\"\nok if input.caller.app == \"a\"":                       method,
 	} {
 		bundle := check(body)

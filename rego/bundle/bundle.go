@@ -96,6 +96,9 @@ func (s *sources) readBuiltIn() error {
 			return err
 		}
 		s.note(source)
+		if !strings.HasSuffix(path, ".rego") {
+			return nil
+		}
 		module, err := ast.ParseModuleWithOpts(path, string(source), ast.ParserOptions{RegoVersion: ast.RegoV1})
 		s.modules[path] = module
 		return err

@@ -2,11 +2,13 @@ package bundle
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -49,7 +51,7 @@ func (s *sources) compile() (*ast.Compiler, error) {
 }
 
 func (s *sources) newCompiler() *ast.Compiler {
-	return ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).
+	return ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(inputSchema()).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).
 		WithPathConflictsCheck(func(path []string) (bool, error) {
 			var at any = s.data
 			for _, name := range path {
@@ -62,6 +64,22 @@ func (s *sources) newCompiler() *ast.Compiler {
 			return true, nil
 		})
 }
+
+// inputSchema makes a misspelt input path or a comparison of the wrong type an
+// error at activation: under negation it would allow.
+var inputSchema = sync.OnceValue(func() *ast.SchemaSet {
+	var schema any
+	text, err := policies.Files.ReadFile(policies.InputSchema)
+	if err == nil {
+		err = json.Unmarshal(text, &schema)
+	}
+	if err != nil {
+		panic("bundle: embedded schema: " + err.Error()) // a build that cannot pass its tests
+	}
+	set := ast.NewSchemaSet()
+	set.Put(ast.SchemaRootRef, schema)
+	return set
+})
 
 // refuseMissingData refuses a data path that is read but neither data nor a
 // rule of the bundle: under negation its absence would allow.

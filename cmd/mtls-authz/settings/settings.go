@@ -185,8 +185,10 @@ func shown(d definition, value string) string {
 		return value
 	case d.url && err == nil:
 		shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
-		if u.User != nil {
-			shown.User = url.UserPassword("xxxxx", "xxxxx")
+		if _, named := u.User.Password(); named {
+			shown.User = url.UserPassword(u.User.Username(), "xxxxx")
+		} else if u.User != nil {
+			shown.User = url.User("xxxxx") // a token
 		}
 		return shown.String()
 	}

@@ -149,7 +149,7 @@ func TestBoundServicesSupplySettingsAndEnvironmentWins(t *testing.T) {
 
 	var out bytes.Buffer
 	require.NoError(t, s.Print(&out))
-	for _, want := range []string{`FOUNDATION_NAME\s+from-service\s+bound service "authz-config"`, `LOG_LEVEL\s+debug\s+environment`, `PORT\s+8080\s+default`, `BROKER_PASSWORD\s+\(hidden\)\s+environment`, `REDIS_URL\s+rediss://xxxxx:xxxxx@10.0.0.9:6380\s+bound service "my-redis"`} {
+	for _, want := range []string{`FOUNDATION_NAME\s+from-service\s+bound service "authz-config"`, `LOG_LEVEL\s+debug\s+environment`, `PORT\s+8080\s+default`, `BROKER_PASSWORD\s+\(hidden\)\s+environment`, `REDIS_URL\s+rediss://:xxxxx@10.0.0.9:6380\s+bound service "my-redis"`} {
 		assert.Regexp(t, want, out.String())
 	}
 	assert.NotContains(t, out.String(), "redis-secret")
