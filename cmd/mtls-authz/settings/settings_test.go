@@ -106,7 +106,8 @@ func TestContradictionsAreRefused(t *testing.T) {
 
 func TestGatewayURLs(t *testing.T) {
 	for value, good := range map[string]bool{
-		"https://authz.apps.identity": true, "https://authz.apps.identity:8443": true,
+		"https://authz.apps.identity": true, "https://authz.apps.identity:8443": true, "https://127.0.0.1:8443": true,
+		"https://authz?": false, "https://authz#": false, "https://au thz": false, "https://-": false,
 		"https://authz/": false, "https://authz/path": false, "http://authz": false, "authz": false, "https://": false, "https://u@authz": false, "https://authz?q": false, "https://authz#f": false,
 	} {
 		_, err := settings.Load(minimal(t, map[string]string{"GATEWAY_URL": value}))

@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -99,11 +100,15 @@ func files(field func(*Settings) *[]identity.File) func(*Settings, string) error
 
 func (s *Settings) setGatewayURL(v string) error {
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" || route.CheckHost(strings.ToLower(u.Hostname())) != nil || u.String() != "https://"+u.Host {
+	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
 		return errors.New("expected https://host without a path, a query or a slash at the end")
 	}
 	s.GatewayURL = strings.ToLower(v)
 	return nil
+}
+
+func isHost(host string) bool {
+	return route.CheckHost(strings.ToLower(host)) == nil || net.ParseIP(host) != nil
 }
 
 func (s *Settings) setStoreURL(v string) error {
