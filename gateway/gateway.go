@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/load"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -54,6 +55,12 @@ type Config struct {
 	MaxInFlight, MaxInFlightPerRoute int
 	// MaxStream bounds one forwarded request, answer and stream included.
 	MaxStream time.Duration
+	// Used is told of each request that goes on to the route of a binding. Nil:
+	// nobody wants to know.
+	Used func(bindingID string, at time.Time)
+	// Decided is told what the policy said, and Go confirmed, before the request
+	// goes on. It must not wait, nor change anything. Nil: nobody wants to know.
+	Decided func(decisionID string, r *rego.Request, d rego.Decision)
 	// Log gets the decision lines.
 	Log *slog.Logger
 	// Metrics gets the gateway's collectors.
@@ -67,7 +74,7 @@ type Gateway struct {
 	Config
 	proxy   *httputil.ReverseProxy
 	load    *load.Load
-	metrics *metrics
+	metrics *line.Metrics
 }
 
 // New returns the gateway.
@@ -76,7 +83,7 @@ func New(cfg Config) *Gateway {
 		cfg.Now = time.Now
 	}
 	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute)}
-	g.metrics = newMetrics(cfg.Metrics, g.load)
+	g.metrics = line.NewMetrics(cfg.Metrics, g.load.InFlight)
 	g.proxy = newProxy(cfg.Router)
 	return g
 }
@@ -102,7 +109,9 @@ type exchange struct {
 	caller   identity.Caller
 	decision rego.Decision
 
-	line line
+	line line.Line
+	// recorded tells that the line has been written.
+	recorded bool
 }
 
 // ServeHTTP walks one request.
@@ -121,6 +130,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(err)
 		return
 	}
+	if g.Used != nil {
+		g.Used(x.line.Binding, x.started)
+	}
 	x.forward()
 }
 
@@ -137,12 +149,12 @@ func (x *exchange) walk(steps ...func() error) error {
 // begin deletes forged headers before anything can fail.
 func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{g: g, r: r, id: uuid.NewString(), started: g.Now()}
+	x.line = line.Begin(x.id, r)
 	x.w = &answerWriter{ResponseWriter: w, x: x}
 	for name := range r.Header {
 		x.hop = x.hop || headers.Plain(name) == strings.ToLower(headers.Hop)
 	}
 	headers.DeleteForged(r.Header)
-	x.line.begin(r)
 	return x
 }
 
@@ -224,7 +236,7 @@ func (x *exchange) identify() error {
 		return x.unverified
 	}
 	x.caller = x.verified
-	x.line.setCaller(x.caller)
+	x.line.SetCaller(x.caller)
 	return nil
 }
 
@@ -253,6 +265,9 @@ func (x *exchange) decide() error {
 		return err
 	}
 	x.decision = rego.Confirm(decision, request)
+	if x.g.Decided != nil {
+		x.g.Decided(x.id, request, x.decision)
+	}
 	if !x.decision.Allow {
 		return ErrDenied
 	}
