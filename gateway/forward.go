@@ -23,6 +23,7 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (x *exchange) forward() {
 	ctx, cancel := context.WithTimeout(context.WithValue(x.r.Context(), exchangeKey{}, x), x.g.MaxStream)
 	defer cancel()
+	x.cut = cancel
 	x.g.proxy.ServeHTTP(x.w, x.r.WithContext(ctx))
 }
 
@@ -109,6 +110,9 @@ func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	x.clean(res.Header)
+	if staysOpen(res) {
+		x.streamEnds = x.g.streams.Add(x.stillAllowed(), x.cutStream)
+	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		if checkUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
 			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", ErrMalformed)

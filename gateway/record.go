@@ -56,6 +56,9 @@ func (x *exchange) record(status int) {
 // end releases what the request held. A request that ends without an answer
 // (the connection broke) is recorded all the same.
 func (x *exchange) end() {
+	if x.streamEnds != nil {
+		x.streamEnds()
+	}
 	headers.DeleteForgedTrailers(x.w.Header())
 	if x.w.entered {
 		x.g.load.Leave()

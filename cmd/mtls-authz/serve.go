@@ -164,6 +164,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	})
+	g.background = append(g.background, g.gateway.Run)
 	return nil
 }
 
