@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/load"
@@ -43,6 +45,10 @@ func New(cfg Config) *Gateway {
 // Run cuts open streams whose permission has ended, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) { g.streams.Run(ctx) }
 
+// Farewell ends the open streams because this instance goes away, WebSockets
+// with a close frame. It takes until ctx ends, and a second, at most.
+func (g *Gateway) Farewell(ctx context.Context) { g.streams.Farewell(ctx) }
+
 // exchange is one request on its walk.
 type exchange struct {
 	g       *Gateway
@@ -70,6 +76,8 @@ type exchange struct {
 	// cut ends what goes on; streamEnds tells that an open stream has ended.
 	cut        context.CancelFunc
 	streamEnds func()
+	// socket is the client's side of an upgraded connection.
+	socket atomic.Pointer[streams.WebSocket]
 }
 
 // ServeHTTP walks one request.
@@ -120,6 +128,9 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 func (x *exchange) admit() error {
 	if err := x.g.Ready(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	if front.Surplus(x.r.Context()) {
+		return fmt.Errorf("%w: connections", ErrOverloaded)
 	}
 	if !x.g.load.Enter() {
 		return ErrOverloaded

@@ -22,16 +22,15 @@ func staysOpen(res *http.Response) bool {
 // a trace, if anything has changed that its last decision rests on. What it
 // keeps is its own: the exchange goes on meanwhile.
 func (x *exchange) stillAllowed() func(context.Context) error {
-	last := exchange{g: x.g, r: x.r, access: x.access, live: x.live, policy: x.policy, target: x.target, caller: x.caller, started: x.started}
-	binding := x.line.Binding
+	last, binding := x, x.line.Binding
 	return func(ctx context.Context) error {
-		again := last
+		again := &exchange{g: x.g, r: x.r, target: x.target, caller: x.caller}
 		again.started, again.policy, again.access = x.g.Now(), x.g.Policy(), x.g.Access(binding)
 		if again.access == nil || again.access.Route != last.access.Route {
 			return fmt.Errorf("%w: unbound meanwhile", ErrUnknownBinding)
 		}
 		again.live = again.access.Live(again.started, again.policy.Site())
-		if again.restsOn(&last) {
+		if again.restsOn(last) {
 			return nil
 		}
 		err := again.walk(again.guard, func() error { return again.allowed(ctx) })
@@ -61,6 +60,19 @@ func (x *exchange) allowed(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", ErrDenied, x.decision.Reason)
 	}
 	return nil
+}
+
+// leaver returns what takes leave of an upgraded connection; nil: an event stream
+// has no word for it.
+func (x *exchange) leaver(res *http.Response) func() {
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		return nil
+	}
+	return func() {
+		if socket := x.socket.Load(); socket != nil {
+			socket.Leave()
+		}
+	}
 }
 
 // cutStream ends an open stream. Its decision line was written when it began.

@@ -15,17 +15,20 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 )
 
+// dataPlane is where the protected routes' requests arrive.
+const dataPlane = "/r/"
+
 // routes is the one table of what answers where.
 func (g *server) routes() http.Handler {
 	e := echo.New()
 	// Not echo.WrapHandler: echo's response takes an interim answer (100, 103) for
 	// the final one.
-	dataPlane := func(c echo.Context) error {
+	walk := func(c echo.Context) error {
 		g.gateway.ServeHTTP(c.Response().Writer, c.Request())
 		return nil
 	}
-	e.Any("/r/*", dataPlane)
-	e.RouteNotFound("/r/*", dataPlane) // methods that echo does not know
+	e.Any(dataPlane+"*", walk)
+	e.RouteNotFound(dataPlane+"*", walk) // methods that echo does not know
 
 	e.Any("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
 	e.RouteNotFound("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)

@@ -21,6 +21,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -206,27 +207,13 @@ func (g *server) serve(ctx context.Context) error {
 	for _, f := range g.background {
 		running.Go(func() { f(background) })
 	}
-	server := &http.Server{
-		Handler: boundedReads(g.routes()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-	}
 	g.log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version),
 		slog.String("gateway_url", g.GatewayURL), slog.String("policy_revision", g.policy.Revision()))
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	g.log.Info("draining", slog.Duration("timeout", g.DrainTimeout))
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.DrainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		g.log.Warn("requests were cut at the end of DRAIN_TIMEOUT")
-		return server.Close()
-	}
-	return nil
+	return front.Serve(ctx, listener, front.Config{
+		Handler: g.routes(), Streams: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, dataPlane) },
+		BodyTimeout: 30 * time.Second, MinBodyRate: g.MinBodyRate, HeaderTimeout: g.HeaderTimeout, IdleTimeout: g.IdleTimeout,
+		MaxHeaderBytes: g.MaxHeaderBytes, MaxConnections: g.MaxConnections, Drain: g.DrainTimeout, Farewell: g.gateway.Farewell, Log: g.log,
+	})
 }
 
 func (g *server) close() {
@@ -236,17 +223,4 @@ func (g *server) close() {
 	if g.store != nil {
 		_ = g.store.Close()
 	}
-}
-
-// bodyTimeout bounds the body of every request but those to protected routes,
-// whose bodies may be long streams.
-const bodyTimeout = 30 * time.Second
-
-func boundedReads(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/r/") {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		}
-		next.ServeHTTP(w, r)
-	})
 }
