@@ -41,6 +41,8 @@ var mayImport = map[string][]string{
 	"store/view":                  {"grants", "grants/parameters", "store/database", "store/record"},
 	"broker":                      {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
 	"broker/osb":                  {},
+	"api":                         {"grants", "grants/route", "store", "api/list"},
+	"api/list":                    {},
 	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/load"},
 	"gateway/headers":             {"identity"},
 	"gateway/load":                {},
@@ -58,7 +60,7 @@ var mayImport = map[string][]string{
 	"playground/demo":             {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"cmd/mtls-authz/settings":     {"identity", "grants/route", "gateway/target", "gateway/leg3"},
 	"cmd/mtls-authz": {
-		"identity", "grants", "rego", "cache", "store", "broker", "gateway", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router",
+		"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router",
 		"cmd/mtls-authz/settings",
 	},
 }
