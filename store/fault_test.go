@@ -141,7 +141,7 @@ func TestPostgresFrozen(t *testing.T) {
 			"lookup": func() error { _, err := s.View().Lookup(ctx, "not-in-the-view"); return err },
 			"ping":   func() error { return s.Ping(ctx) },
 			"key":    func() error { _, err := s.Key(ctx, "frozen"); return err },
-			"list":   func() error { _, _, err := s.Instances(ctx, store.Page{}); return err },
+			"list":   func() error { _, _, err := s.Instances(ctx, store.InstanceFilter{}, store.Page{}); return err },
 		} {
 			ended := make(chan error, 1)
 			go func() { ended <- call() }()

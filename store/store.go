@@ -94,6 +94,10 @@ type (
 	Instance = record.Instance
 	// Binding is a route bound to a service instance.
 	Binding = record.Binding
+	// Cause is why something changes.
+	Cause = record.Cause
+	// Entry is one line of the audit.
+	Entry = record.Entry
 )
 
 // Open opens the database, migrates it, loads the view, and follows the changes

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/mtls-authz/mtls-authz/api"
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
@@ -76,6 +77,7 @@ type server struct {
 	selftest *selftest.SelfTest
 	gateway  *gateway.Gateway
 	broker   http.Handler
+	api      http.Handler
 	// background are the goroutines' functions; they end with their context.
 	background []func(context.Context)
 }
@@ -106,11 +108,24 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	g.broker = broker.New(broker.Config{
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
-		Credentials: broker.Credentials{Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious},
+		Credentials: g.brokerCredentials(),
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
 		Log:         log,
 	})
+	g.api = api.New(api.Config{
+		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
+		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
+		ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
+	})
 	return g, nil
+}
+
+// apiURL is where /v1 answers from outside.
+func (g *server) apiURL() string {
+	if g.BrokerHost != "" {
+		return "https://" + g.BrokerHost
+	}
+	return g.GatewayURL
 }
 
 func (g *server) openStore(ctx context.Context) (err error) {
