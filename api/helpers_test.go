@@ -280,6 +280,7 @@ type page struct {
 		Action   string
 		Revision int64
 		By       *string
+		Instance *string `json:"service_instance_guid"`
 		Warnings []string
 	}
 }
