@@ -123,6 +123,7 @@ func TestPathsAndMethodsThatAreNotThere(t *testing.T) {
 		}
 	}
 	require.NotNil(t, b.store.View().Access("b"))
+	assert.Equal(t, []string{"b", "i"}, b.list("/v1/audit").guids(), "what cannot be an id leaves no trace in the store")
 }
 
 func TestHeadIsGetWithoutABody(t *testing.T) {
