@@ -34,10 +34,11 @@ var mayImport = map[string][]string{
 	"rego":                        {"grants", "identity", "rego/bundle"},
 	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
 	"cache":                       {"rego", "grants", "identity"},
-	"store":                       {"grants/parameters", "store/database", "store/list", "store/record", "store/view"},
+	"store":                       {"grants/parameters", "store/database", "store/list", "store/record", "store/view", "store/usage"},
 	"store/list":                  {"store/database", "store/record"},
 	"store/database":              {},
 	"store/record":                {"grants", "grants/parameters", "grants/route", "store/database"},
+	"store/usage":                 {"store/database"},
 	"store/view":                  {"grants", "grants/parameters", "store/database", "store/record"},
 	"broker":                      {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
 	"broker/osb":                  {},
@@ -62,15 +63,12 @@ var mayImport = map[string][]string{
 	"playground/controller":       {},
 	"playground/demo":             {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"cmd/mtls-authz/settings":     {"identity", "grants/route", "gateway/target", "gateway/leg3"},
-	"cmd/mtls-authz": {
-		"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/front", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router",
-		"cmd/mtls-authz/settings",
-	},
+	"cmd/mtls-authz":              {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/front", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router", "cmd/mtls-authz/settings"},
 }
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"}, // cmd prints its version
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"},
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/list", "store/record", "store/view"},

@@ -94,16 +94,15 @@ func show(w http.ResponseWriter, resource any) error {
 	return nil
 }
 
-// operator names who changes something, as the audit does.
-func operator(r *http.Request) string {
-	username, _, _ := r.BasicAuth()
-	return "operator:" + clip(username)
+func username(r *http.Request) string {
+	name, _, _ := r.BasicAuth()
+	return clip(name)
 }
 
 func requestID(r *http.Request) string { return clip(r.Header.Get("X-Vcap-Request-Id")) }
 
 func causeOf(r *http.Request) store.Cause {
-	return store.Cause{By: operator(r), RequestID: requestID(r)}
+	return store.Cause{By: "operator:" + username(r), RequestID: requestID(r)}
 }
 
 // clip makes outside text fit for a log, a database and an answer: bounded,

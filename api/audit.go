@@ -18,7 +18,8 @@ type entry struct {
 	Action   string    `json:"action"`
 	Kind     string    `json:"kind"`
 	GUID     string    `json:"guid"`
-	Instance string    `json:"service_instance_guid"`
+	// Instance is null where a binding was deleted that nobody knew.
+	Instance *string `json:"service_instance_guid"`
 	// By is an originating identity as the platform named it, or
 	// operator:<username>; null: the platform named nobody.
 	By              *string `json:"by"`
@@ -31,7 +32,7 @@ type entry struct {
 
 func (a *api) entry(e store.Entry) entry {
 	return entry{
-		Revision: e.Revision, At: e.At, Action: e.Action, Kind: e.Kind, GUID: e.ID, Instance: e.InstanceID,
+		Revision: e.Revision, At: e.At, Action: e.Action, Kind: e.Kind, GUID: e.ID, Instance: orNull(e.InstanceID),
 		By: orNull(e.By), RequestID: orNull(e.RequestID), RequestIdentity: orNull(e.RequestIdentity),
 		Before: content(e.Before), After: content(e.After),
 	}

@@ -51,6 +51,9 @@ func TestDeletesTakeNoIDOfAnotherKind(t *testing.T) {
 	b.do("DELETE", "/v1/bindings/i1").expect(t, 404, "binding")
 	b.do("DELETE", "/v1/instances/b1").expect(t, 404, "service instance")
 	assert.NotNil(t, b.store.View().Access("b1"))
+	p := b.list("/v1/audit?per_page=2")
+	assert.Equal(t, []string{"b1", "i1"}, p.guids(), "the attempts are in the audit")
+	assert.Nil(t, p.Resources[1].Instance)
 }
 
 // Damaged rows admit nobody already; they must not hide the others, and an

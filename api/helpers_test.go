@@ -119,19 +119,25 @@ func (b *testbed) now() time.Time { return start.Add(time.Duration(b.late.Load()
 // wait lets time pass.
 func (b *testbed) wait(d time.Duration) { b.late.Add(int64(d)) }
 
+// reopen is another process over the same state.
+func (b *testbed) reopen() {
+	b.t.Helper()
+	require.NoError(b.t, b.store.Close())
+	b.server.Close()
+	b.open()
+	b.cfg.Reader, b.cfg.Deleter = b.store, b.store
+	b.serve()
+}
+
 // sql runs a statement behind the store's back, and opens the store anew.
 func (b *testbed) sql(statement string) {
 	b.t.Helper()
-	require.NoError(b.t, b.store.Close())
 	db, err := sql.Open("sqlite", "file:"+b.file)
 	require.NoError(b.t, err)
 	_, err = db.Exec(statement)
 	require.NoError(b.t, err)
 	require.NoError(b.t, db.Close())
-	b.server.Close()
-	b.open()
-	b.cfg.Reader, b.cfg.Deleter = b.store, b.store
-	b.serve()
+	b.reopen()
 }
 
 func guid(t *testing.T, text string) identity.GUID {
@@ -280,6 +286,7 @@ type page struct {
 		Action   string
 		Revision int64
 		By       *string
+		Instance *string `json:"service_instance_guid"`
 		Warnings []string
 	}
 }

@@ -171,7 +171,8 @@ func TestLastUse(t *testing.T) {
 	b.get("/v1/bindings/b1", &shown)
 	assert.Nil(t, shown.LastUsed)
 	used := start.Add(time.Hour)
-	b.sql(fmt.Sprintf(`INSERT INTO last_used (binding_id, used_at) VALUES ('b1', %d)`, used.UnixMilli()))
+	b.store.Used("b1", used)
+	b.reopen() // which writes what was noted
 	b.get("/v1/bindings/b1", &shown)
 	require.NotNil(t, shown.LastUsed)
 	assert.Equal(t, used, *shown.LastUsed)

@@ -126,7 +126,7 @@ func (a *api) finish(out *answer, r *http.Request, started time.Time, panicked a
 	}
 	by := ""
 	if out.status != http.StatusUnauthorized { // else anybody could be named
-		by = operator(r)
+		by = username(r)
 	}
 	a.Log.Info("api",
 		slog.String("method", clip(r.Method)), slog.String("path", clip(r.URL.Path)), slog.Int("status", out.status),

@@ -105,6 +105,7 @@ func TestPostgresKilledAndStartedAgain(t *testing.T) {
 	s, other := open(t, url), open(t, url)
 	create(t, s, "i", "{}")
 	bind(t, s, "i", "kept", "{}")
+	await(t, func() bool { return other.View().Access("kept") != nil })
 	f := startTraffic(t, s)
 	for range 3 {
 		time.Sleep(100 * time.Millisecond)
@@ -131,6 +132,7 @@ func TestPostgresFrozen(t *testing.T) {
 	s, other := openWith(t, cfg), openWith(t, cfg)
 	create(t, s, "i", "{}")
 	bind(t, s, "i", "kept", "{}")
+	await(t, func() bool { return other.View().Access("kept") != nil })
 	f := startTraffic(t, s)
 	for range 2 {
 		time.Sleep(100 * time.Millisecond)

@@ -34,12 +34,23 @@ func (s *Store) Instances(ctx context.Context, f InstanceFilter, p Page) (found 
 	return found, total, err
 }
 
-// AllBindings does for bindings what Instances does for instances.
+// AllBindings does for bindings what Instances does for instances. What other
+// gateways have allowed in the last half minute may not count as used yet.
 func (s *Store) AllBindings(ctx context.Context, f BindingFilter, p Page) (found []BoundRoute, total int, err error) {
+	if !f.UnusedSince.IsZero() { // the database must know all that is known here
+		if err := s.uses.Write(ctx); err != nil {
+			return nil, 0, err
+		}
+	}
 	err = s.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
 		found, total, err = list.Bindings(ctx, tx, f, p)
 		return err
 	})
+	for i := range found {
+		if last := s.uses.Last(found[i].ID); last.After(found[i].LastUsed) {
+			found[i].LastUsed = last
+		}
+	}
 	return found, total, err
 }
 

@@ -139,7 +139,7 @@ func testBindingsByFilter(t *testing.T, fresh database) {
 
 func TestBoundRouteIsTheBindingWithWhatIsAroundIt(t *testing.T) {
 	onEach(t, func(t *testing.T, fresh database) {
-		s, _ := world(t, fresh(t))
+		s, clock := world(t, fresh(t))
 		list, _, err := s.AllBindings(ctx, store.BindingFilter{}, store.Page{})
 		require.NoError(t, err)
 		others := map[string][]string{"b1": {"twin"}, "twin": {"b1"}}
@@ -159,6 +159,20 @@ func TestBoundRouteIsTheBindingWithWhatIsAroundIt(t *testing.T) {
 		list, _, err = s.AllBindings(ctx, store.BindingFilter{IDs: []string{"b1"}}, store.Page{})
 		require.NoError(t, err)
 		require.Empty(t, list[0].Others)
+
+		clock.add(time.Hour)
+		for n := range 25 {
+			b := binding(t, "i3", fmt.Sprintf("more%02d", n), "{}")
+			b.Route = list[0].Route
+			_, _, err := s.CreateBinding(ctx, by, b)
+			require.NoError(t, err)
+		}
+		list, _, err = s.AllBindings(ctx, store.BindingFilter{IDs: []string{"b1", "more24"}}, store.Page{})
+		require.NoError(t, err)
+		require.Len(t, list[0].Others, 20)
+		require.Equal(t, "more00", list[0].Others[0])
+		require.Equal(t, []string{"b1", "more00"}, list[1].Others[:2], "the oldest")
+		require.Len(t, list[1].Others, 20)
 	})
 }
 

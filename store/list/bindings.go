@@ -20,10 +20,12 @@ type BoundRoute struct {
 	// LastUsed is when a request was last allowed, to the second; zero: never
 	// seen.
 	LastUsed time.Time
-	// Others are the ids of other bindings of the same route, oldest first: a
+	// Others are the ids of other bindings of the same route, the oldest 20: a
 	// failed bind may have left them.
 	Others []string
 }
+
+const maxOthers = 20
 
 // Bindings reads a page of the bindings, by when they were made, and how many
 // there are in all. A binding whose instance is damaged is left out with it.
@@ -52,6 +54,7 @@ func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) 
 		}
 		binding.URL = ""
 		others := slices.DeleteFunc(slices.Clone(sameRoute[binding.Route.String()]), func(id string) bool { return id == binding.ID })
+		others = others[:min(len(others), maxOthers)]
 		list = append(list, BoundRoute{Binding: binding, Instance: instance, LastUsed: lastUsed[binding.ID], Others: others})
 	}
 	return list, total, errors.Join(append(broken, damaged)...)
@@ -107,15 +110,18 @@ func lastUsedOf(ctx context.Context, q database.Querier, page []record.Binding) 
 	return at, err
 }
 
-// sameRouteAs returns the ids of all bindings of the page's routes, by route.
+// sameRouteAs returns the ids of the oldest bindings of the page's routes, by
+// route.
 func sameRouteAs(ctx context.Context, q database.Querier, page []record.Binding) (map[string][]string, error) {
 	var c conditions
 	c.in(`route IN (%)`, distinct(page, func(b record.Binding) string { return b.Route.String() }))
+	query := `SELECT route, id FROM (SELECT route, id, ROW_NUMBER() OVER (PARTITION BY route ORDER BY created_at, id) AS place FROM bindings` + c.where() + `) AS same
+		WHERE place <= ` + c.arg(maxOthers+1) + ` ORDER BY place`
 	bindings, _, err := database.ReadAll(ctx, q, func(row *sql.Rows) func() ([2]string, error) {
 		var one [2]string
 		err := row.Scan(&one[0], &one[1])
 		return func() ([2]string, error) { return one, err }
-	}, `SELECT route, id FROM bindings`+c.where()+` ORDER BY created_at, id`, c.args...)
+	}, query, c.args...)
 	ids := make(map[string][]string, len(page))
 	for _, one := range bindings {
 		ids[one[0]] = append(ids[one[0]], one[1])
