@@ -173,7 +173,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		return err
 	}
 	g.gateway = gateway.New(gateway.Config{
-		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Tokens: tokens, Ready: g.store.View().Fresh,
+		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.store.View().Fresh,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
 		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
