@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"grants/parameters":           {"grants", "grants/route", "identity"},
 	"policies":                    {},
 	"rego":                        {"grants", "identity", "rego/bundle"},
+	"rego/candidate":              {"rego", "grants"},
 	"rego/recording":              {"rego", "rego/replay", "grants", "grants/route", "identity"},
 	"rego/replay":                 {"rego", "grants", "grants/route", "identity"},
 	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
