@@ -227,12 +227,15 @@ func (x *exchange) decide() error {
 	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
 	x.line.Cache = x.decision.Cache.String()
 	if err != nil {
-		return err
+		x.decision = rego.Decision{Policy: "gateway:policy_error", Reason: "policy_error"}
 	}
 	if x.g.Decided != nil {
 		x.g.Decided(x.id, request, x.decision)
 	}
-	if !x.decision.Allow {
+	switch {
+	case err != nil:
+		return err
+	case !x.decision.Allow:
 		return ErrDenied
 	}
 	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
