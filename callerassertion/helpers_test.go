@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -42,16 +44,24 @@ type world struct {
 	now time.Time
 }
 
-func newWorld(t testing.TB) *world {
-	w := &world{t: t, now: time.Now()}
-	w.server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+// noon is when most worlds begin, half a day from a change of keys.
+var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+
+func newWorld(t testing.TB) *world { return newWorldAt(t, noon) }
+
+func newWorldAt(t testing.TB, now time.Time) *world {
+	w := &world{t: t, now: now}
+	mux := http.NewServeMux()
+	mux.HandleFunc(callerassertion.KeysPath, func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.fetches++
 		keys := w.keys
 		w.mu.Unlock()
-		require.Equal(t, callerassertion.KeysPath, r.URL.Path)
 		keys.ServeHTTP(rw, r)
-	}))
+	})
+	w.server = httptest.NewUnstartedServer(mux)
+	w.server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests break connections on purpose
+	w.server.StartTLS()
 	t.Cleanup(w.server.Close)
 	w.signer = assertion.New(assertion.Config{
 		Issuer: w.server.URL, Log: slog.New(slog.DiscardHandler), Now: w.clock,

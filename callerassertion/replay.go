@@ -10,7 +10,8 @@ import (
 // memory remembers assertions for as long as they could be accepted again. It
 // has two generations, so that forgetting is one assignment.
 type memory struct {
-	// keep is the least time that an id is remembered, limit the most ids.
+	// keep is the least time that an id is remembered, limit the most ids in so
+	// much time.
 	keep  time.Duration
 	limit int
 
@@ -36,8 +37,8 @@ func (m *memory) add(id string, now time.Time) error {
 	if inCurrent || inPrevious {
 		return ErrReplay
 	}
-	if len(m.current)+len(m.previous) >= m.limit {
-		return fmt.Errorf("%w: %d assertions are remembered; see Config.Remember", ErrUnavailable, m.limit)
+	if len(m.current) >= m.limit {
+		return fmt.Errorf("%w: more than %d assertions within %s; see Config.Remember", ErrUnavailable, m.limit, m.keep)
 	}
 	m.current[key] = struct{}{}
 	return nil
