@@ -67,7 +67,7 @@ func (w *world) forgeries() []forgery {
 		"without signature": good[0] + "." + good[1] + ".", "four parts": w.token() + ".x", "JSON serialization": `{"payload":"` + good[1] + `"}`,
 		"padding": w.token() + "==", "padding inside": good[0] + "=." + good[1] + "." + good[2],
 		"standard base64": base64.StdEncoding.EncodeToString([]byte("{}")) + "+/." + good[1] + "." + good[2],
-		"spaces around":   " " + w.token(), "two in one header": w.token() + "," + w.token(),
+		"space inside":    good[0] + " ." + good[1] + "." + good[2], "two in one header": w.token() + "," + w.token(),
 		"huge": w.token() + strings.Repeat("A", 1<<20), "huge header": forge(w.key(), with(w.header(), "x", strings.Repeat("a", 8<<10)), w.claims()),
 		"line break inside":     good[0] + "\n." + good[1] + "." + good[2],
 		"header is an array":    forge(w.key(), `[]`, w.claims()),
