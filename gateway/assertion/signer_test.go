@@ -166,9 +166,10 @@ func TestTheAssertionByteForByte(t *testing.T) {
 	assert.Equal(t, `{"typ":"mtls-authz-caller+jwt","alg":"EdDSA","kid":"`+g.kids(t)[0]+`"}`, string(header))
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	require.NoError(t, err)
-	assert.Equal(t, `{"iss":"https://gateway.example.com","aud":"backend.apps.identity","iat":1777896000,"nbf":1777896000,"exp":1777896060,`+
-		`"jti":"0b9bd3b4-4f9e-4d0e-8a41-6d2ca1a0c2d5","decision":"allowed","method":"GET","target_sha256":"h75uTcqUKWRQcxTa3xVnT5WdA-BwLD_G7AxyHM5HTs0",`+
-		`"route":"backend.apps.identity/api","caller_app":"`+app+`","caller_space":"`+space+`","caller_org":"`+org+`","caller_instance":"6c9f4a8e-3f8c-4e0f-6a8c-1f2b"}`, string(payload))
+	want := `{"iss":"https://gateway.example.com","aud":"backend.apps.identity","iat":1777896000,"nbf":1777896000,"exp":1777896060,` +
+		`"jti":"0b9bd3b4-4f9e-4d0e-8a41-6d2ca1a0c2d5","decision":"allowed","method":"GET","target_sha256":"h75uTcqUKWRQcxTa3xVnT5WdA-BwLD_G7AxyHM5HTs0",` +
+		`"route":"backend.apps.identity/api","caller_app":"` + app + `","caller_space":"` + space + `","caller_org":"` + org + `","caller_instance":"6c9f4a8e-3f8c-4e0f-6a8c-1f2b"}`
+	assert.Equal(t, want, string(payload))
 
 	report := request()
 	report.Allowed, report.Caller.Instance = false, ""
@@ -286,8 +287,11 @@ func TestGatewaysWithDifferentClocksPublishEachOthersKeys(t *testing.T) {
 	store := &seeds{}
 	ahead, behind := newGateway(store, "2026-05-04 23:59:00"), newGateway(store, "2026-05-04 23:50:00")
 	for _, now := range [][2]string{
-		{"2026-05-04 23:59:00", "2026-05-04 23:50:00"}, {"2026-05-05 00:00:00", "2026-05-04 23:51:00"}, {"2026-05-05 00:09:59", "2026-05-04 23:59:59"},
-		{"2026-05-05 00:09:59", "2026-05-05 00:00:00"}, {"2026-05-05 00:19:59", "2026-05-05 00:10:00"},
+		{"2026-05-04 23:59:00", "2026-05-04 23:50:00"},
+		{"2026-05-05 00:00:00", "2026-05-04 23:51:00"},
+		{"2026-05-05 00:09:59", "2026-05-04 23:59:59"},
+		{"2026-05-05 00:09:59", "2026-05-05 00:00:00"},
+		{"2026-05-05 00:19:59", "2026-05-05 00:10:00"},
 	} {
 		ahead.set(now[0])
 		behind.set(now[1])
