@@ -109,6 +109,7 @@ func (w *world) forgeries() []forgery {
 		"no issuer":                      {claim("iss", nil), callerassertion.ErrIssuer},
 		"expired":                        {forge(w.key(), w.header(), with(with(with(w.claims(), "iat", now-3600), "nbf", now-3600), "exp", now-3540)), callerassertion.ErrTime},
 		"not valid yet":                  {forge(w.key(), w.header(), with(with(with(w.claims(), "iat", now+3600), "nbf", now+3600), "exp", now+3660)), callerassertion.ErrTime},
+		"iat later":                      {forge(w.key(), w.header(), with(with(w.claims(), "iat", now+3600), "exp", now+3600)), callerassertion.ErrTime},
 		"nbf later":                      {claim("nbf", now+3600), callerassertion.ErrTime},
 		"valid for long":                 {claim("exp", now+3600), callerassertion.ErrTime},
 		"valid for ever":                 {claim("exp", int64(1)<<62), callerassertion.ErrTime},

@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -172,13 +176,29 @@ func forge(key ed25519.PrivateKey, header, claims any) string {
 func part(v any) string {
 	text, isText := v.(string)
 	if !isText {
-		marshaled, err := json.Marshal(v)
+		text = ordered(v.(map[string]any))
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(text))
+}
+
+// ordered writes a header as the gateway does, so that only its content can be
+// the reason of a refusal.
+func ordered(m map[string]any) string {
+	names := slices.DeleteFunc([]string{"typ", "alg", "kid"}, func(name string) bool { return m[name] == nil })
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	var members []string
+	for _, name := range names {
+		value, err := json.Marshal(m[name])
 		if err != nil {
 			panic(err)
 		}
-		text = string(marshaled)
+		members = append(members, fmt.Sprintf("%q:%s", name, value))
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(text))
+	return "{" + strings.Join(members, ",") + "}"
 }
 
 // with is a map with one member changed; nil takes it away.

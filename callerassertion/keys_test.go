@@ -40,8 +40,12 @@ func TestKeysAreFetchedOnceAndRefreshedWithoutWaiting(t *testing.T) {
 		w.signer.ServeHTTP(rw, r)
 	}))
 	w.pass(5 * time.Minute)
+	impatient, leave := context.WithCancel(t.Context())
+	leave()
 	for range 20 {
-		require.NoError(t, w.verify(v, w.token()), "the gateway does not answer, and nobody waits")
+		r := presented{http.MethodGet, host, target, []string{w.token()}}.request()
+		_, err := v.Verify(r.WithContext(impatient))
+		require.NoError(t, err, "the gateway does not answer, and nobody waits")
 	}
 	close(release)
 	require.Eventually(t, func() bool { return w.fetched() == 2 }, 5*time.Second, time.Millisecond)
@@ -142,6 +146,7 @@ func TestAnswersThatAreNoKeys(t *testing.T) {
 		"a key that is too short":           answer(http.StatusOK, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}`),
 		"keys of other kinds":               answer(http.StatusOK, `{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"oct","k":"AAAA"},{"kty":"OKP","crv":"X25519","x":"AAAA"}]}`),
 		"an endless body":                   answer(http.StatusOK, `{"keys":[`+strings.Repeat(" ", 1<<20)+strings.TrimPrefix(genuine.Body.String(), `{"keys":[`)),
+		"more after the keys":               answer(http.StatusOK, genuine.Body.String()+strings.Repeat(" ", 1<<20)),
 		"a redirect to another host":        http.RedirectHandler(elsewhere.URL+callerassertion.KeysPath, http.StatusFound),
 		"a redirect to itself, without TLS": http.RedirectHandler("http://"+strings.TrimPrefix(w.server.URL, "https://"), http.StatusMovedPermanently),
 	} {

@@ -27,7 +27,7 @@ public final class CallerAssertion {
     // The gateway writes the header in this form only; jwk, jku, crit never occur.
     private static final Pattern HEADER = Pattern.compile("\\{\"typ\":\"mtls-authz-caller\\+jwt\",\"alg\":\"EdDSA\",\"kid\":\"([\\w-]{43})\"}");
     private static final Pattern TOKEN = Pattern.compile("([\\w-]+)\\.([\\w-]+)\\.([\\w-]{86})");
-    private static final Pattern KEY = Pattern.compile("\\{[^{}]*}");
+    private static final Pattern FLAT_OBJECT = Pattern.compile("\\{[^{}]*}");
     private static final byte[] ED25519_SPKI = HexFormat.of().parseHex("302a300506032b6570032100");
 
     private final String gateway;
@@ -64,6 +64,7 @@ public final class CallerAssertion {
         if (!signature.verify(Base64.getUrlDecoder().decode(token.group(3)))) throw new SecurityException("signature");
 
         String claims = text(token.group(2));
+        if (!FLAT_OBJECT.matcher(claims).matches()) throw new SecurityException("malformed");
         byte[] sum = MessageDigest.getInstance("SHA-256").digest(target.getBytes(StandardCharsets.ISO_8859_1));
         long now = seconds(), issued = number(claims, "iat"), expires = number(claims, "exp");
         if (!gateway.equals(string(claims, "iss"))) throw new SecurityException("another gateway");
@@ -126,7 +127,7 @@ public final class CallerAssertion {
         HttpResponse<String> response = client.send(request, HttpResponse.BodyHandlers.ofString());
         if (response.statusCode() != 200) throw new SecurityException("keys: status " + response.statusCode());
         Map<String, PublicKey> found = new LinkedHashMap<>();
-        Matcher jwk = KEY.matcher(response.body());
+        Matcher jwk = FLAT_OBJECT.matcher(response.body());
         while (jwk.find()) {
             if (!string(jwk.group(), "crv").equals("Ed25519")) continue;
             byte[] x = Base64.getUrlDecoder().decode(string(jwk.group(), "x")), spki = new byte[44];
