@@ -68,6 +68,7 @@ func TestEnvoyGrammarIsStrict(t *testing.T) {
 		"Subject not quoted":             envoyHash + ";Subject=" + strings.ReplaceAll(envoyName, ",", "+"),
 		"not quoted behind a decoy":      envoyHash + `;By="Subject=";Subject=` + strings.ReplaceAll(envoyName, ",", "+"),
 		"quotes not closed":              envoyHash + `;Subject="` + envoyName,
+		"backslash in a bare value":      envoyElement + `;URI=a\b`,
 		"quotes nested":                  envoyHash + `;Subject="CN="x",` + envoyUnits + `"`,
 		"quotes escaped":                 envoyHash + `;Subject="CN=\"x\",` + envoyUnits + `"`,
 		"a backslash":                    envoyHash + `;Subject="CN=a\,OU=app:` + other + `,` + envoyUnits + `"`,
