@@ -87,6 +87,18 @@ func TestEnvoyGrammarIsStrict(t *testing.T) {
 	}
 }
 
+// A router that sends raw certificates where Envoy's form is expected: the log
+// gets the reason, and not the certificate.
+func TestARefusalOfEnvoysFormDoesNotQuoteACertificate(t *testing.T) {
+	f := newFoundation(t)
+	raw := f.leaf(t)
+	for _, header := range []string{raw, raw + "=", raw[:100] + "=" + raw, "Hash=" + raw, envoyElement + ";" + raw + "=" + raw} {
+		_, err := f.verifier(t).Verify([]string{header}, identity.Envoy)
+		require.ErrorIs(t, err, identity.ErrUntrustedCertificate)
+		assert.NotContains(t, err.Error(), "MII")
+	}
+}
+
 func TestEnvoySubjectMustBeAnInstanceCertificate(t *testing.T) {
 	v := newFoundation(t).verifier(t)
 	for name, subject := range map[string]string{

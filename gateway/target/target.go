@@ -35,8 +35,8 @@ type Target struct {
 
 const maxForwardedURL = 16 << 10
 
-// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed], and
-// comes with the zero Target.
+// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed]; with it
+// comes at most the host, for the log.
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
@@ -64,7 +64,7 @@ func Parse(forwarded string) (Target, error) {
 	}
 	path, err := decodePath(raw)
 	if err != nil {
-		return Target{}, err
+		return Target{Host: host}, err
 	}
 	return Target{Host: host, RawPath: raw, Path: path, Segments: route.Segments(path), Query: query, HasQuery: hasQuery}, nil
 }
