@@ -121,8 +121,15 @@ func TestAttack20GrantsThatMeanMoreThanTheySay(t *testing.T) {
 	p := policed(t).protect(t, protection{plan: "any", parameters: `{"allow":[{"source":"cf:app:$backend","methods":["GET"],"paths":["/a/*"]}]}`})
 	p.call(t, "backend", "GET", "/a/b").expect(t, "200 allowed")
 	for _, other := range []struct{ caller, method, path string }{
-		{"frontend", "GET", "/a/b"}, {"intruder", "GET", "/a/b"}, {"backend", "HEAD", "/a/b"}, {"backend", "GET", "/a"}, {"backend", "GET", "/a/b/c"}, {"backend", "GET", "/A/b"},
-		{"backend", "GET", "/a/*/"}, {"monitoring", "GET", "/metrics/x"}, {"monitoring", "POST", "/metrics"},
+		{"frontend", "GET", "/a/b"},
+		{"intruder", "GET", "/a/b"},
+		{"backend", "HEAD", "/a/b"},
+		{"backend", "GET", "/a"},
+		{"backend", "GET", "/a/b/c"},
+		{"backend", "GET", "/A/b"},
+		{"backend", "GET", "/a/*/"},
+		{"monitoring", "GET", "/metrics/x"},
+		{"monitoring", "POST", "/metrics"},
 	} {
 		want := noMatch
 		if other.path == "/a/*/" {
