@@ -50,19 +50,6 @@ func TestPathsMatchTheWholePathAsTheAppSeesIt(t *testing.T) {
 	}
 }
 
-func TestAmbiguousPathsAreRefusedWherePathsDecideAndPassElsewhere(t *testing.T) {
-	t.Parallel()
-	w := common(t)
-	decides := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend",{"source":"cf:app:$monitoring","paths":["/api/**"]}]}`})
-	free := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
-	for _, path := range []string{"/api/a%2fb", "/api/a%2Fb", "/api/x;v=1", "/api//x"} {
-		// Whoever calls: the ambiguity is the route's.
-		decides.raw(t, "frontend", "GET "+path).expect(t, "400 malformed_request")
-		free.raw(t, "frontend", "GET "+path).expect(t, "200 allowed")
-		assert.Equal(t, path, free.app.last(t).target)
-	}
-}
-
 func TestRoutesNarrowAGrantToSomeOfTheRoutes(t *testing.T) {
 	t.Parallel()
 	w := common(t)

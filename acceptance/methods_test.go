@@ -14,11 +14,3 @@ func TestUnusualMethodsPass(t *testing.T) {
 		assert.Equal(t, method, p.app.last(t).method)
 	}
 }
-
-func TestMethodsThatMustNotReachAnAppAreRefused(t *testing.T) {
-	t.Parallel()
-	p := common(t).protect(t, protection{parameters: `{"allow":["cf:any"]}`})
-	for _, method := range []string{"TRACE", "CONNECT", "get", "Get", "gET", "p!st", "WAYTOOLONGFORAMETHODOFANYKINDATALL"} {
-		p.direct(t, leg2{caller: "frontend", method: method}).expect(t, "400 malformed_request")
-	}
-}

@@ -76,14 +76,6 @@ func TestAChecksHeadersReachTheApp(t *testing.T) {
 	assert.Equal(t, []string{"gold"}, p.app.last(t).header["X-Mtls-Authz-Policy-Tier"])
 }
 
-// Two checks that contradict each other are an error, and an error denies.
-func TestAPolicyThatFailsDenies(t *testing.T) {
-	t.Parallel()
-	p := policed(t).protect(t, protection{parameters: `{"allow":["cf:any"],"labels":{"tier":"silver"}}`})
-	r := p.call(t, "frontend", "GET", "/").expect(t, "403 policy_error")
-	assert.Equal(t, "gateway:policy_error", r.line["mtls_policy"])
-}
-
 func TestTheOperatorsGrantsAllowOnEveryRouteTheyCover(t *testing.T) {
 	t.Parallel()
 	p := policed(t).protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})

@@ -79,17 +79,6 @@ func TestAPlanNarrowerThanTheGivenScopeIsRefused(t *testing.T) {
 	p.call(t, "intruder", "GET", "/").expect(t, "200 allowed")
 }
 
-func TestAnUnboundURLIsRefused(t *testing.T) {
-	t.Parallel()
-	w := common(t)
-	p := w.protect(t, protection{parameters: `{"allow":["cf:any"]}`})
-	p.direct(t, leg2{caller: "frontend"}).expect(t, "200 allowed")
-	require.NoError(t, w.UnbindRoute(t.Context(), p.bound))
-	p.direct(t, leg2{caller: "frontend"}).expect(t, "403 unknown_binding")
-	// Cloud Foundry has opened the route.
-	p.call(t, "", "GET", "/").expect(t, "200 without the gateway")
-}
-
 func TestADeletedInstanceTakesItsBindingsAlong(t *testing.T) {
 	t.Parallel()
 	w := common(t)

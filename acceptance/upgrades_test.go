@@ -51,34 +51,3 @@ func TestAWebSocketThatIsNotAllowedIsRefused(t *testing.T) {
 	p := common(t).protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`, handler: echo})
 	p.call(t, "monitoring", "GET", "/", "Connection: Upgrade", "Upgrade: websocket").expect(t, noMatch)
 }
-
-// A tunnel's later requests would not be decided on.
-func TestUpgradesToAnythingElseAreRefused(t *testing.T) {
-	t.Parallel()
-	w := common(t)
-	for _, parameters := range []string{`{"allow":["cf:any"]}`, `{"mode":"report"}`} {
-		p := w.protect(t, protection{parameters: parameters, handler: echo})
-		for _, headers := range [][]string{
-			{"Connection: Upgrade", "Upgrade: h2c"},
-			{"Connection: Upgrade", "Upgrade: TLS/1.2"},
-			{"Connection: Upgrade", "Upgrade: websocket, h2c"},
-			{"Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c"},
-			{"Connection: Upgrade", "Upgrade: tcp"},
-			{"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"},
-			{"HTTP2-Settings: AAMAAABkAAQAAP__"},
-			{"Upgrade: h2c"},
-		} {
-			r := p.direct(t, leg2{caller: "frontend", headers: headers})
-			assert.Equal(t, "400 malformed_request", r.outcome(), headers)
-		}
-	}
-}
-
-// An app that switches protocols unasked gets no tunnel.
-func TestASwitchOfProtocolsThatWasNotAskedForIsNoTunnel(t *testing.T) {
-	t.Parallel()
-	p := common(t).protect(t, protection{parameters: `{"allow":["cf:any"]}`, handler: echo})
-	r := p.direct(t, leg2{caller: "frontend"})
-	assert.GreaterOrEqual(t, r.status, 400)
-	assert.NotEqual(t, http.StatusSwitchingProtocols, r.status)
-}

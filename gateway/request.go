@@ -38,6 +38,15 @@ func checkUpgrade(h http.Header) error {
 	return nil
 }
 
+// checkExpect refuses what net/http does not: more than one expectation, of
+// which a server further on may not know one.
+func checkExpect(h http.Header) error {
+	if expect := h["Expect"]; len(expect) > 1 || len(expect) == 1 && !strings.EqualFold(expect[0], "100-continue") {
+		return malformed("expect: something else than 100-continue")
+	}
+	return nil
+}
+
 // overrides are headers by which some apps take another method or path than
 // the request line's.
 var overrides = map[string]bool{
@@ -87,7 +96,7 @@ func (x *exchange) parseTarget() error {
 // decided on. It stands in report mode too.
 func (x *exchange) checkRequest() error {
 	reads := x.policy.Reads()
-	if err := errors.Join(checkMethod(x.r), checkUpgrade(x.r.Header)); err != nil {
+	if err := errors.Join(checkMethod(x.r), checkUpgrade(x.r.Header), checkExpect(x.r.Header)); err != nil {
 		return err
 	}
 	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path

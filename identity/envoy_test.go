@@ -68,6 +68,7 @@ func TestEnvoyGrammarIsStrict(t *testing.T) {
 		"Subject not quoted":             envoyHash + ";Subject=" + strings.ReplaceAll(envoyName, ",", "+"),
 		"not quoted behind a decoy":      envoyHash + `;By="Subject=";Subject=` + strings.ReplaceAll(envoyName, ",", "+"),
 		"quotes not closed":              envoyHash + `;Subject="` + envoyName,
+		"backslash in a bare value":      envoyElement + `;URI=a\b`,
 		"quotes nested":                  envoyHash + `;Subject="CN="x",` + envoyUnits + `"`,
 		"quotes escaped":                 envoyHash + `;Subject="CN=\"x\",` + envoyUnits + `"`,
 		"a backslash":                    envoyHash + `;Subject="CN=a\,OU=app:` + other + `,` + envoyUnits + `"`,
@@ -83,6 +84,18 @@ func TestEnvoyGrammarIsStrict(t *testing.T) {
 			caller, err := v.Verify([]string{header}, identity.Envoy)
 			_ = checkRefusal(t, caller, err, identity.ErrUntrustedCertificate)
 		})
+	}
+}
+
+// A router that sends raw certificates where Envoy's form is expected: the log
+// gets the reason, and not the certificate.
+func TestARefusalOfEnvoysFormDoesNotQuoteACertificate(t *testing.T) {
+	f := newFoundation(t)
+	raw := f.leaf(t)
+	for _, header := range []string{raw, raw + "=", raw[:100] + "=" + raw, "Hash=" + raw, envoyElement + ";" + raw + "=" + raw} {
+		_, err := f.verifier(t).Verify([]string{header}, identity.Envoy)
+		require.ErrorIs(t, err, identity.ErrUntrustedCertificate)
+		assert.NotContains(t, err.Error(), "MII")
 	}
 }
 

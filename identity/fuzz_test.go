@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,8 +87,32 @@ func FuzzRaw(f *testing.F) {
 	})
 }
 
-// FuzzEnvoy: a header that is accepted says each part of the caller exactly
-// once, and holds nothing that could end an element early.
+// The grammar of Envoy's form once more, as one regular expression: pairs in any
+// order, Subject in quotes, and nothing in quotes that ends them early.
+var (
+	envoyGrammar = regexp.MustCompile(`\A(?:(?:By|Hash|URI|DNS)=(?:"[ !#-\[\]-~]*"|[ !#-+\--:<-\[\]-~]+)|Subject="[ !#-\[\]-~]*")` +
+		`(?:;(?:(?:By|Hash|URI|DNS)=(?:"[ !#-\[\]-~]*"|[ !#-+\--:<-\[\]-~]+)|Subject="[ !#-\[\]-~]*"))*\z`)
+	guidGrammar = regexp.MustCompile(`\A[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\z`)
+)
+
+// FuzzGUID: a guid is refused, or its own spelling.
+func FuzzGUID(f *testing.F) {
+	for _, s := range []string{"d76446a1-f429-4444-8797-be2f78b75b08", "00000000-0000-0000-0000-000000000000", "D76446A1-F429-4444-8797-BE2F78B75B08", "d76446a1f42944448797be2f78b75b08", "{d76446a1-f429-4444-8797-be2f78b75b08}", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := identity.ParseGUID(s)
+		require.Equal(t, guidGrammar.MatchString(s) && strings.Trim(s, "0-") != "", err == nil, "%v", err)
+		if err != nil {
+			require.Zero(t, id)
+			return
+		}
+		require.Equal(t, s, id.String())
+	})
+}
+
+// FuzzEnvoy: a header that is accepted is of the grammar, says each part of the
+// caller exactly once, and holds nothing that could end an element early.
 func FuzzEnvoy(f *testing.F) {
 	v := newFoundation(f).verifier(f)
 	f.Add(envoyElement)
@@ -101,6 +126,11 @@ func FuzzEnvoy(f *testing.F) {
 		checkAnswer(t, caller, err)
 		if err != nil {
 			return
+		}
+		require.Regexp(t, envoyGrammar, header)
+		for _, key := range []string{"By=", "Hash=", "Subject=", "URI=", "DNS="} {
+			pairs := regexp.MustCompile(`(?:\A|;)`+key).FindAllString(regexp.MustCompile(`"[^"]*"`).ReplaceAllString(header, `""`), -1)
+			require.LessOrEqual(t, len(pairs), 1, key)
 		}
 		subject := header[strings.Index(header, `Subject="`)+len(`Subject="`):]
 		subject = subject[:strings.IndexByte(subject, '"')]

@@ -66,11 +66,11 @@ func parseRaw(value string) (*x509.Certificate, error) {
 // parseEnvoy reads one element of Envoy's form into the caller that it names.
 // The grammar is narrower than Envoy's: the keys By, Hash, Subject, URI and
 // DNS, each at most once; Hash and a quoted Subject required; no quote inside a
-// quoted value; no second element; visible ASCII and spaces. A certificate
-// (Cert, Chain) is refused rather than ignored.
+// quoted value; no second element; visible ASCII and spaces, no backslash. A
+// certificate (Cert, Chain) is refused rather than ignored.
 func parseEnvoy(value string) (Caller, error) {
-	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return Caller{}, untrusted("characters outside visible ASCII in Envoy's form")
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) {
+		return Caller{}, untrusted("a backslash, or characters outside visible ASCII, in Envoy's form")
 	}
 	fields, err := envoyFields(value)
 	if err != nil {
@@ -96,7 +96,7 @@ func envoyFields(rest string) (map[string]string, error) {
 		switch key {
 		case "By", "Hash", "Subject", "URI", "DNS":
 		default:
-			return nil, untrusted("unexpected key %q in Envoy's form", clip(key))
+			return nil, untrusted("unexpected key in Envoy's form") // not quoted: it may be a whole certificate
 		}
 		if _, repeated := fields[key]; repeated {
 			return nil, untrusted("%s given twice in Envoy's form", key)
@@ -123,8 +123,8 @@ func envoyFields(rest string) (map[string]string, error) {
 func envoyValue(s string) (value, tail string, err error) {
 	if quoted, ok := strings.CutPrefix(s, `"`); ok {
 		value, tail, found := strings.Cut(quoted, `"`)
-		if !found || strings.Contains(value, `\`) {
-			return "", "", untrusted("unclosed or nested quotes in Envoy's form")
+		if !found {
+			return "", "", untrusted("unclosed quotes in Envoy's form")
 		}
 		return value, tail, nil
 	}

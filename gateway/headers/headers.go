@@ -25,8 +25,7 @@ const (
 	ownPrefix = "x-mtls-authz-"
 )
 
-// protected are names of which only the exact spelling may pass: some apps
-// read "_" as "-".
+// protected are names of which only the exact spelling may pass.
 var protected = map[string]string{
 	"x-cf-forwarded-url":      ForwardedURL,
 	"x-cf-proxy-signature":    Signature,
@@ -34,8 +33,20 @@ var protected = map[string]string{
 	"x-forwarded-client-cert": identity.Header,
 }
 
-// Plain is the name as the most careless app reads it.
-func Plain(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+// Plain is the name as the most careless app reads it. CGI and what comes of it
+// make "_" of "-", and some servers of every character that is no letter or
+// digit.
+func Plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z':
+			return r + ('a' - 'A')
+		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+			return r
+		}
+		return '-'
+	}, name)
+}
 
 // IsForged reports whether a client or an app must not send this name.
 func IsForged(name string) bool {

@@ -16,6 +16,7 @@ func TestForgedNamesAreDeletedHoweverTheyAreSpelled(t *testing.T) {
 		"X-Mtls-Authz-Caller", "X-Mtls-Authz-Decision", "X-Mtls-Authz-Assertion", "X-Mtls-Authz-Hop", "X-Mtls-Authz-Policy-Tier", "X-Mtls-Authz-",
 		"X_Mtls_Authz_Caller", "x_mtls_authz_caller", "X-Mtls_authz-Caller", "X-MTLS-AUTHZ-CALLER",
 		"X_Forwarded_Client_Cert", "X-Forwarded_client-Cert", "X_forwarded_client_cert", "x-forwarded-client-cert", "X-FORWARDED-CLIENT-CERT",
+		"X.Mtls.Authz.Caller", "x~mtls|authz.caller", "X-Mtls-Authz.Hop", "X.Forwarded.Client.Cert", "X!Cf*Proxy+Signature",
 		"X_Cf_Forwarded_Url", "X_cf_proxy_signature", "X-Cf_Proxy-Metadata", "X-CF-Forwarded-Url",
 	}
 	h := http.Header{}

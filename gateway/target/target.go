@@ -1,6 +1,7 @@
 // Package target reads where a request was going before gorouter sent it to the
 // gateway. It trusts nothing: the forwarded URL comes from the client, byte for
 // byte. It fails closed: what two servers could read as two things is refused.
+// docs/requests.md lists what that is, with examples.
 package target
 
 import (
@@ -34,7 +35,8 @@ type Target struct {
 
 const maxForwardedURL = 16 << 10
 
-// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed].
+// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed]; with it
+// comes at most the host, for the log.
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
@@ -48,20 +50,23 @@ func Parse(forwarded string) (Target, error) {
 	if !ok {
 		return Target{}, malformed("expected https://")
 	}
-	var t Target
-	rest, t.Query, t.HasQuery = strings.Cut(rest, "?")
-	authority, path := rest, "/"
-	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
-		authority, path = rest[:slash], rest[slash:]
-	}
-	t.Host = strings.ToLower(strings.TrimSuffix(authority, ":443"))
-	if err := route.CheckHost(t.Host); err != nil {
-		return Target{}, malformed("%v", err)
-	}
-	if !isQuery(t.Query) {
+	rest, query, hasQuery := strings.Cut(rest, "?")
+	if !isQuery(query) {
 		return Target{}, malformed("control character, space or # in the query")
 	}
-	return t, t.setPath(path)
+	authority, raw := rest, "/"
+	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+		authority, raw = rest[:slash], rest[slash:]
+	}
+	host, err := route.ParseHost(strings.TrimSuffix(authority, ":443"))
+	if err != nil {
+		return Target{}, malformed("%v", err)
+	}
+	path, err := decodePath(raw)
+	if err != nil {
+		return Target{Host: host}, err
+	}
+	return Target{Host: host, RawPath: raw, Path: path, Segments: route.Segments(path), Query: query, HasQuery: hasQuery}, nil
 }
 
 func malformed(format string, args ...any) error {
@@ -79,26 +84,27 @@ func isQuery(query string) bool {
 	return true
 }
 
-func (t *Target) setPath(raw string) error {
+// decodePath decodes a path once, and refuses what that or a second decoding
+// brings to light.
+func decodePath(raw string) (string, error) {
 	for i := range len(raw) {
 		if !isPathByte(raw[i]) {
-			return malformed("path: byte 0x%02x is not allowed in a URL (RFC 3986)", raw[i])
+			return "", malformed("path: byte 0x%02x is not allowed in a URL (RFC 3986)", raw[i])
 		}
 	}
 	path, err := url.PathUnescape(raw)
 	if err != nil {
-		return malformed("path: bad escape")
+		return "", malformed("path: bad escape")
 	}
 	if err := checkDecoded(path); err != nil {
-		return err
+		return "", err
 	}
-	if twice := unescapeLenient(path); twice != path {
+	if twice := decodeAgain(path); twice != path {
 		if err := checkDecoded(twice); err != nil {
-			return err
+			return "", err
 		}
 	}
-	t.RawPath, t.Path, t.Segments = raw, path, route.Segments(path)
-	return nil
+	return path, nil
 }
 
 // isPathByte: pchar, "/" and "%" (RFC 3986, section 3.3).
@@ -106,29 +112,32 @@ func isPathByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/%", c) >= 0
 }
 
-// checkDecoded refuses what an app may read as another path. A dot segment
-// followed by path parameters ("..;x") is one to some servers.
+// checkDecoded refuses what an app may read as another path. A dot segment is
+// one to some servers with spaces around it, or before what they take for path
+// parameters, query or fragment: "..;x".
 func checkDecoded(path string) error {
 	if !utf8.ValidString(path) {
 		return malformed("path: not UTF-8 when decoded")
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		name, _, _ := strings.Cut(segment, ";")
-		if name == "." || name == ".." {
-			return malformed("path: dot segment")
-		}
 	}
 	for _, r := range path {
 		if unicode.IsControl(r) || r == '\\' {
 			return malformed("path: control character or backslash")
 		}
 	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if end := strings.IndexAny(segment, ";?#"); end >= 0 {
+			segment = segment[:end]
+		}
+		if name := strings.Trim(segment, " "); name == "." || name == ".." {
+			return malformed("path: dot segment")
+		}
+	}
 	return nil
 }
 
-// unescapeLenient decodes the escapes that are well-formed and leaves the rest,
-// as a careless second decoder would.
-func unescapeLenient(s string) string {
+// decodeAgain decodes the escapes that are well-formed and leaves the rest, as
+// a careless second decoder would.
+func decodeAgain(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
@@ -146,12 +155,23 @@ func unescapeLenient(s string) string {
 	return out.String()
 }
 
-// Unambiguous refuses paths that servers split differently. It applies
-// where the path decides: a grant has paths, the route has a context path, or
-// a check reads the path.
+// separators end a path or a part of it in some servers: as themselves, or
+// (U+037E and on) for servers that normalise Unicode, which makes the like of
+// ". .. / \ ; ? # %" of them.
+const separators = ";?#" + "\u037e\u2024\u2025\u2047\u2048\u2049\u2100\u2101\u2105\u2106" +
+	"\ufe14\ufe16\ufe30\ufe52\ufe54\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05\uff0e\uff0f\uff1b\uff1f\uff3c"
+
+// Unambiguous refuses paths that servers split or decode differently. It
+// applies where the path decides: a grant has paths, the route has a context
+// path, or a check reads the path.
 func (t *Target) Unambiguous() error {
-	if strings.Contains(t.Path, "//") || strings.Contains(t.Path, ";") || strings.Contains(strings.ToLower(t.RawPath), "%2f") {
-		return malformed("path: empty segment, ; or %%2f where the path decides")
+	switch {
+	case strings.Contains(t.Path, "//") || strings.Count(t.Path, "/") != strings.Count(t.RawPath, "/"):
+		return malformed("path: empty segment or %%2f where the path decides")
+	case strings.ContainsAny(t.Path, separators):
+		return malformed("path: ; ? # or a character like a separator where the path decides")
+	case decodeAgain(t.Path) != t.Path:
+		return malformed("path: escaped twice where the path decides")
 	}
 	return nil
 }

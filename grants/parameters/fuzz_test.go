@@ -1,12 +1,15 @@
 package parameters_test
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/mtls-authz/mtls-authz/grants/parameters"
-
 	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
 )
 
 // FuzzParameters: whatever a developer sends is refused in one line, or reads
@@ -39,6 +42,39 @@ func FuzzParameters(f *testing.F) {
 		again, err := next.Update([]byte(`{}`), now)
 		require.NoError(t, err)
 		require.Equal(t, next, again)
+	})
+}
+
+// FuzzAllowAdd: adding an entry twice is adding it once, it is there then, and
+// taking it off leaves no trace of it.
+func FuzzAllowAdd(f *testing.F) {
+	f.Add(contractExample, `"`+app2+`"`)
+	f.Add(`{"allow":["`+app+`"]}`, `"`+app+`"`)
+	f.Add(`{}`, `{"source":"cf:any","methods":["GET","HEAD"],"reason":"r"}`)
+	f.Add(`{"allow":[{"source":"cf:any","methods":["HEAD","GET"]}]}`, `{"source":"cf:any","methods":["GET","HEAD"],"reason":"r"}`)
+	f.Add(`{"allow":["`+app+`"]}`, `{"source":"`+app+`","paths":["/a"]}`)
+	f.Fuzz(func(t *testing.T, create, entry string) {
+		p, err := parameters.ParseInstance([]byte(create))
+		if err != nil || !json.Valid([]byte(entry)) {
+			return
+		}
+		add := []byte(`{"allow_add":[` + entry + `]}`)
+		once, err := p.Update(add, now)
+		checkParameters(t, once, err)
+		if err != nil {
+			return
+		}
+		twice, err := once.Update(add, now)
+		require.NoError(t, err)
+		require.Equal(t, once, twice)
+		grant, err := grants.ParseGrant([]byte(entry))
+		require.NoError(t, err)
+		same := func(g grants.Grant) bool { return g.Identity() == grant.Identity() }
+		require.True(t, slices.ContainsFunc(once.Allow, same), "%s", entry)
+		without, err := once.Update([]byte(`{"allow_remove":[`+entry+`]}`), now)
+		checkParameters(t, without, err)
+		require.NoError(t, err)
+		require.False(t, slices.ContainsFunc(without.Allow, same), "%s", entry)
 	})
 }
 

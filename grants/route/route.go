@@ -54,6 +54,15 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
+// ParseHost returns a host in lower case, or why it is none; see [CheckHost].
+func ParseHost(s string) (string, error) {
+	host := lowerASCII(s)
+	if err := CheckHost(host); err != nil {
+		return "", err
+	}
+	return host, nil
+}
+
 // CheckHost reports whether host is a DNS name of lower-case
 // letter-digit-hyphen labels, "_" allowed, without a final dot. A last label
 // that is a number is refused, in any of the spellings in which URL libraries

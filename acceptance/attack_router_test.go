@@ -1,0 +1,156 @@
+package acceptance_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/mtls-authz/mtls-authz/playground"
+	"github.com/mtls-authz/mtls-authz/playground/router"
+)
+
+// attacked is a world whose gateway finds a proxy in its environment that leads
+// nowhere, may protect wildcard routes, and takes Envoy's form on one domain.
+var attacked = lazy(setup{env: []string{
+	"HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1", "ALL_PROXY=socks5://127.0.0.1:1",
+	"ALLOW_WILDCARD_ROUTES=true", "XFCC_FORMAT=envoy.apps.identity=envoy,raw",
+}})
+
+// Behind sanitize_set the router takes the header off. In the other modes it
+// passes a client's own on: the self-test notices, and nobody passes, the real
+// one included.
+func TestAttack01XFCCSetByTheClient(t *testing.T) {
+	t.Parallel()
+	t.Run(string(router.SanitizeSet), func(t *testing.T) {
+		p := attacked(t).protect(t, protection{plan: "any", parameters: `{"allow":["cf:app:$frontend"]}`})
+		p.call(t, "", "GET", "/", p.forged()).expect(t, "403 no_certificate")
+		p.call(t, "intruder", "GET", "/", p.forged()).expect(t, noMatch)
+		p.call(t, "intruder", "GET", "/", strings.ToUpper(xfccHeader)+": "+p.credentials["frontend"].XFCC(), p.forged()).expect(t, noMatch)
+		p.call(t, "", "GET", "/", strings.ReplaceAll(p.forged(), "-", "_")).expect(t, "403 no_certificate")
+	})
+	const untrusted = "503 router_untrusted"
+	for _, mode := range []router.ForwardedClientCert{router.Forward, router.AlwaysForward} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			var w *world
+			if mode == router.Forward {
+				w = forwards(t)
+			} else {
+				w = start(t, setup{mode: mode, untrusted: true})
+			}
+			p := w.protect(t, protection{parameters: `{"allow":["cf:any"]}`})
+			r := p.call(t, "frontend", "GET", "/").expect(t, untrusted)
+			assert.Equal(t, "gateway:router_untrusted", r.line["mtls_policy"])
+			assert.Empty(t, r.line["caller_app"])
+			p.call(t, "intruder", "GET", "/", p.forged()).expect(t, untrusted)
+			p.call(t, "", "GET", "/", p.forged()).expect(t, untrusted)
+		})
+	}
+}
+
+// The intruder owns a route with a route service of its own: it holds
+// signatures, and forges caller and forwarded URL with one.
+func TestAttack02XFCCForgedWithASignatureOfAnotherRoute(t *testing.T) {
+	t.Parallel()
+	w := attacked(t)
+	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
+	own := w.protect(t, protection{})
+
+	t.Run("the secret in the URL stops it", func(t *testing.T) {
+		p.direct(t, leg2{caller: "frontend", signed: "https://" + own.route + "/", path: "/r/" + p.bound.GUID + "/guessed"}).expect(t, "403 unknown_binding")
+		// Through the router, as such a client would.
+		header := w.Router.Sign("https://" + own.route + "/")
+		r := p.callHost(t, playground.GatewayHost, "intruder", "GET", "/r/"+p.bound.GUID+"/guessed",
+			"X-Cf-Forwarded-Url: https://"+p.route+"/", signatureHeader+": "+header.Get(signatureHeader), metadataHeader+": "+header.Get(metadataHeader), p.forged())
+		r.expect(t, "403 unknown_binding")
+	})
+
+	t.Run("so does the token of another binding", func(t *testing.T) {
+		token := own.url[strings.LastIndex(own.url, "/")+1:]
+		p.direct(t, leg2{caller: "frontend", path: "/r/" + p.bound.GUID + "/" + token}).expect(t, "403 unknown_binding")
+		own.direct(t, leg2{caller: "frontend", forwarded: "https://" + p.route + "/"}).expect(t, "403 route_mismatch")
+	})
+
+	// Even with the secret, leg 3 goes through the router.
+	for name, test := range map[string]struct {
+		want    string
+		request leg2
+	}{
+		"of another route": {"502 router_rejected", leg2{signed: "https://" + own.route + "/"}},
+		"expired":          {"504 router_rejected", leg2{age: 2 * time.Minute}},
+		"of nobody":        {"502 router_rejected", leg2{without: []string{signatureHeader}, headers: []string{signatureHeader + ": AAAA"}}},
+		"of nobody, HEAD":  {"502 router_rejected", leg2{method: "HEAD", without: []string{metadataHeader}, headers: []string{metadataHeader + ": AAAA"}}},
+	} {
+		t.Run("the router refuses a signature "+name, func(t *testing.T) {
+			test.request.caller = "frontend"
+			r := p.direct(t, test.request).expect(t, test.want)
+			assert.Equal(t, "denied", r.line["mtls_auth"])
+			assert.Equal(t, true, r.line["router_rejected"])
+		})
+	}
+	assert.Zero(t, p.app.count())
+}
+
+func TestAttack05OpenProxyAndSSRF(t *testing.T) {
+	t.Parallel()
+	w := attacked(t)
+	p := w.protect(t, protection{parameters: `{"allow":["cf:any"]}`})
+	other := w.protect(t, protection{parameters: `{"allow":["cf:app:$monitoring"]}`})
+
+	t.Run("only the bound host", func(t *testing.T) {
+		// The caller may pass one route; its forwarded URL names another, and the
+		// signature fits.
+		p.direct(t, leg2{caller: "frontend", forwarded: "https://" + other.route + "/"}).expect(t, "403 route_mismatch")
+		for _, host := range []string{"evil.example", "localhost", "x." + p.host, playground.GatewayHost, playground.Domain, p.host + ".evil.example"} {
+			p.direct(t, leg2{caller: "frontend", forwarded: "https://" + host + "/"}).expect(t, "403 route_mismatch")
+		}
+	})
+
+	t.Run("a wildcard means labels before its suffix", func(t *testing.T) {
+		const suffix = ".wild.apps.identity"
+		wide := w.protect(t, protection{route: "*" + suffix, parameters: `{"allow":["cf:any"]}`})
+		wide.direct(t, leg2{caller: "frontend", forwarded: "https://a" + suffix + "/"}).expect(t, "200 allowed")
+		assert.Equal(t, "a"+suffix, wide.app.last(t).host)
+		for _, host := range []string{"evil.example", "evilwild.apps.identity", suffix[1:], "a" + suffix + ".evil.example", other.host} {
+			wide.direct(t, leg2{caller: "frontend", forwarded: "https://" + host + "/"}).expect(t, "403 route_mismatch")
+		}
+		for _, host := range []string{
+			suffix, "*" + suffix, "a" + suffix + ".", "a" + suffix + ":8443", "u@a" + suffix, "evil.example#" + suffix, `evil.example\` + suffix, "a%2e" + suffix,
+			"127.0.0.1", "[::1]", "127.0.0.1:443", "169.254.169.254", "0x7f.1", "2130706433",
+		} {
+			wide.direct(t, leg2{caller: "frontend", forwarded: "https://" + host + "/"}).expect(t, "400 malformed_request")
+		}
+		assert.Equal(t, 1, wide.app.count())
+	})
+
+	t.Run("no redirect is followed", func(t *testing.T) {
+		away := w.protect(t, protection{parameters: `{"allow":["cf:any"]}`, handler: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+other.host+"/", http.StatusTemporaryRedirect)
+		}})
+		away.direct(t, leg2{caller: "frontend"}).expect(t, "307 allowed")
+	})
+
+	t.Run("only https", func(t *testing.T) {
+		p.direct(t, leg2{caller: "frontend", forwarded: "http://" + p.route + "/"}).expect(t, "400 malformed_request")
+	})
+	assert.Zero(t, other.app.count()+p.app.count())
+}
+
+func TestAttack17LoopsAndConfusedDeputies(t *testing.T) {
+	t.Parallel()
+	w := attacked(t)
+	for _, parameters := range []string{`{"allow":["cf:any"]}`, `{"mode":"report"}`} {
+		p := w.protect(t, protection{plan: "any", parameters: parameters})
+		for _, name := range []string{"X-Mtls-Authz-Hop", "x_mtls_authz_hop", "X-Mtls_Authz-Hop", "X.Mtls.Authz.Hop"} {
+			p.direct(t, leg2{caller: "frontend", headers: []string{name + ": 1"}}).expect(t, "400 loop")
+			p.call(t, "frontend", "GET", "/", name+": 1").expect(t, "400 loop")
+			p.direct(t, leg2{caller: "frontend", headers: []string{name + ":", "Connection: " + name}}).expect(t, "400 loop")
+		}
+		// The gateway's own certificate, as somebody has it who makes the gateway
+		// call for him.
+		p.call(t, "gateway", "GET", "/").expect(t, "400 loop")
+	}
+}
