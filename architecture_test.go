@@ -47,12 +47,13 @@ var mayImport = map[string][]string{
 	"broker/osb":                  {},
 	"api":                         {"grants", "grants/route", "store", "api/list"},
 	"api/list":                    {},
-	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams"},
+	"gateway":                     {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams", "gateway/request", "gateway/assertion", "callerassertion"},
 	"gateway/assertion":           {"identity", "callerassertion"},
 	"gateway/headers":             {"identity"},
 	"gateway/line":                {"identity", "rego", "gateway/headers"},
 	"gateway/load":                {},
 	"gateway/leg3":                {},
+	"gateway/request":             {"gateway/headers", "grants"},
 	"gateway/streams":             {},
 	"gateway/front":               {},
 	"gateway/target":              {"grants/route"},
@@ -68,7 +69,7 @@ var mayImport = map[string][]string{
 	"playground/controller":       {},
 	"playground/demo":             {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"cmd/mtls-authz/settings":     {"identity", "grants/route", "gateway/target", "gateway/leg3"},
-	"cmd/mtls-authz":              {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/front", "gateway/leg3", "gateway/selftest", "playground/demo", "playground/router", "cmd/mtls-authz/settings"},
+	"cmd/mtls-authz":              {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

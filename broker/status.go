@@ -107,9 +107,6 @@ func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]b
 			s.warn("report_routes names the route %s, which is not bound", route)
 		}
 	}
-	if p.Assert {
-		s.warn("assert: this version does not send the caller assertion yet")
-	}
 }
 
 // warnGrants names the grants of a list that do not apply.

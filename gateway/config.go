@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/assertion"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -41,6 +42,8 @@ type Config struct {
 	// Policy returns the policy in force.
 	Policy  func() *rego.Policy
 	Decider Decider
+	// Assert signs the caller assertion for routes that ask for it.
+	Assert func(assertion.Request) (string, error)
 	// Router is leg 3.
 	Router http.RoundTripper
 	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one

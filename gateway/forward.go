@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 
+	"github.com/mtls-authz/mtls-authz/callerassertion"
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/streams"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
@@ -66,6 +68,9 @@ func rewrite(p *httputil.ProxyRequest) {
 		c := x.caller
 		h[headers.Caller] = []string{"app=" + c.App.String() + ";space=" + c.Space.String() + ";org=" + c.Org.String()}
 	}
+	if x.assertion != "" {
+		h[callerassertion.Header] = []string{x.assertion}
+	}
 	for _, header := range x.decision.Headers {
 		h[header.Name] = []string{header.Value}
 	}
@@ -84,8 +89,8 @@ func noteUpstream(res *http.Response) error {
 		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: x.leaver(res)})
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		if checkUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
-			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", ErrMalformed)
+		if request.CheckUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
+			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", request.ErrMalformed)
 		}
 		x.record(res.StatusCode)
 	}

@@ -69,6 +69,8 @@ type exchange struct {
 	// caller is who calls; zero unless verified behind a trusted router.
 	caller   identity.Caller
 	decision rego.Decision
+	// assertion is the signed word on the caller; "" if there is none.
+	assertion string
 
 	line line.Line
 	// recorded tells that the line has been written.
@@ -92,7 +94,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(err)
 		return
 	}
-	if err := x.stillBound(); err != nil {
+	if err := x.walk(x.assert, x.stillBound); err != nil {
 		x.refuse(err)
 		return
 	}

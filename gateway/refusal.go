@@ -9,6 +9,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -22,9 +23,6 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 	// ErrUnknownBinding: the token is wrong or the binding is not there.
 	ErrUnknownBinding = errors.New("unknown binding")
-	// ErrMalformed: a header or the method is not acceptable. The forwarded URL
-	// has a sentinel of its own.
-	ErrMalformed = errors.New("malformed request")
 	// ErrLoop: the request has passed the gateway before.
 	ErrLoop = errors.New("request loop")
 	// ErrRouteMismatch: the forwarded URL is not of this binding's route.
@@ -62,7 +60,7 @@ var answers = []answer{
 	{ErrNotReady, http.StatusServiceUnavailable, "not_ready", "The gateway is not ready.", false},
 	{ErrOverloaded, http.StatusServiceUnavailable, "overloaded", "The gateway has too many requests in flight.", false},
 	{ErrUnknownBinding, http.StatusForbidden, "unknown_binding", "The route is not bound to this gateway.", false},
-	{ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely.", false},
+	{request.ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely.", false},
 	{target.ErrMalformed, http.StatusBadRequest, "malformed_request", "The request cannot be forwarded safely.", false},
 	{ErrLoop, http.StatusBadRequest, "loop", "The request has passed this gateway before.", false},
 	{ErrRouteMismatch, http.StatusForbidden, "route_mismatch", "The request is not for the route of this binding.", false},
@@ -141,7 +139,7 @@ func (x *exchange) refuse(err error) {
 func upstreamError(r *http.Request, err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrMalformed), errors.Is(err, front.ErrSlow):
+	case errors.Is(err, leg3.ErrRejected), errors.Is(err, request.ErrMalformed), errors.Is(err, front.ErrSlow):
 		return err
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mtls-authz/mtls-authz/broker"
+	"github.com/mtls-authz/mtls-authz/callerassertion"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 )
 
@@ -37,6 +38,7 @@ func (g *server) routes() http.Handler {
 		e.RouteNotFound(path, echo.WrapHandler(g.api), g.onBrokerHost)
 	}
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.Any(callerassertion.KeysPath, echo.WrapHandler(g.signer))
 	e.GET("/readyz", g.readyz)
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{})), g.onBrokerHost, g.readersOnly)

@@ -22,6 +22,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/assertion"
 	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
@@ -75,6 +76,7 @@ type server struct {
 	shared   *cache.Shared
 	redis    redis.UniversalClient
 	selftest *selftest.SelfTest
+	signer   *assertion.Signer
 	gateway  *gateway.Gateway
 	broker   http.Handler
 	api      http.Handler
@@ -172,16 +174,27 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	if err != nil {
 		return err
 	}
+	signer, err := g.buildSigner(ctx)
+	if err != nil {
+		return err
+	}
 	g.gateway = gateway.New(gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.store.View().Fresh,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
-		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: upstream,
+		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	})
 	g.background = append(g.background, g.gateway.Run)
 	return nil
+}
+
+// buildSigner makes the signer of caller assertions. Its keys are in the store.
+func (g *server) buildSigner(ctx context.Context) (*assertion.Signer, error) {
+	g.signer = assertion.New(assertion.Config{Issuer: g.GatewayURL, Seed: g.store.Key, Log: g.log})
+	g.background = append(g.background, g.signer.Run)
+	return g.signer, g.signer.Load(ctx)
 }
 
 func (g *server) buildCache(ctx context.Context) (*cache.Cache, error) {
