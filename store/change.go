@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type transaction struct {
 	*sql.Tx
 	instanceID string // "": not known yet
 	cause      Cause
+	id         string // of the change; random
 	revision   int64
 	now        time.Time
 	parts      int // of the audit
@@ -58,7 +60,7 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 		return false, database.Unavailable(err)
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after a commit
-	t := &transaction{Tx: tx, instanceID: instanceID, cause: cause, now: s.cfg.Now()}
+	t := &transaction{Tx: tx, instanceID: instanceID, cause: cause, id: rand.Text(), now: s.cfg.Now()}
 	// Taken first: the row's lock makes the order of revisions that of commits.
 	err = tx.QueryRowContext(ctx, `UPDATE counter SET revision = revision + 1 WHERE id = 1 RETURNING revision`).Scan(&t.revision)
 	if err != nil {
@@ -79,8 +81,8 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 	if err := s.db.Announce(ctx, tx); err != nil {
 		return false, database.Unavailable(err)
 	}
-	if err := tx.Commit(); err != nil {
-		return false, database.Unavailable(err)
+	if err := s.commit(ctx, t); err != nil {
+		return false, err
 	}
 	s.view.Set(t.revision, t.instanceID, bound)
 	return true, nil
@@ -141,8 +143,8 @@ func (t *transaction) deleteRows(ctx context.Context, kind, id string) ([]Entry,
 // audit adds an entry to what the transaction changes.
 func (t *transaction) audit(ctx context.Context, e Entry) error {
 	t.parts++
-	return t.exec(ctx, `INSERT INTO audit (part, `+record.EntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		t.parts, t.revision, t.now.UnixMilli(), e.Action, e.Kind, e.ID, t.instanceID,
+	return t.exec(ctx, `INSERT INTO audit (part, change_id, `+record.EntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		t.parts, t.id, t.revision, t.now.UnixMilli(), e.Action, e.Kind, e.ID, t.instanceID,
 		t.cause.By, t.cause.RequestID, t.cause.RequestIdentity, string(e.Before), string(e.After))
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,3 +219,5 @@ func state(t testing.TB, s *store.Store, instances, bindings []string) map[strin
 	}
 	return all
 }
+
+func equal(a, b map[string]any) bool { return reflect.DeepEqual(a, b) }

@@ -24,7 +24,8 @@ var (
 	// creates it now is late: nobody would delete it again.
 	ErrDeleted = errors.New("was deleted less than an hour ago and is not created again under the same id")
 	// ErrUnavailable: the database did not do what it was asked, or not in
-	// time. Nothing was changed, unless it went away during the commit.
+	// time. Nothing was changed, unless it went away during the commit and did
+	// not come back in time to tell: then everything was, or nothing.
 	ErrUnavailable = database.ErrUnavailable
 	// ErrDamaged: the row is there and does not parse. It is an ErrUnavailable
 	// too.

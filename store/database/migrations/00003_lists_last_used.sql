@@ -4,6 +4,9 @@ CREATE TABLE last_used (
     used_at    BIGINT NOT NULL
 );
 
+-- Names one change, so that it is found again when its commit was not answered.
+ALTER TABLE audit ADD COLUMN change_id TEXT NOT NULL DEFAULT '';
+
 CREATE INDEX instances_created_at ON instances (created_at, id);
 CREATE INDEX instances_org ON instances (org);
 CREATE INDEX instances_space ON instances (space);
@@ -18,4 +21,5 @@ DROP INDEX bindings_created_at;
 DROP INDEX instances_space;
 DROP INDEX instances_org;
 DROP INDEX instances_created_at;
+ALTER TABLE audit DROP COLUMN change_id;
 DROP TABLE last_used;
