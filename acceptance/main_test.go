@@ -1,11 +1,15 @@
 package acceptance_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -33,6 +37,10 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		// Most tests wait, for other processes or for time to pass.
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))) // a flag that is there takes a number
+	}
 	os.Exit(run(m))
 }
 
@@ -47,14 +55,39 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// After the build, which needs more room.
+	if err := os.Setenv("TMPDIR", inMemory()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code = m.Run()
-	for _, l := range shared {
-		if problem := l.close(); problem != nil {
-			fmt.Fprintln(os.Stderr, "FAIL: a shared foundation:", problem)
-			code = 1
-		}
+	if problem := atEnd.close(); problem != nil {
+		fmt.Fprintln(os.Stderr, "FAIL: what tests share:", problem)
+		code = 1
 	}
 	return code
+}
+
+// atEnd closes what tests shared when all are over, the last made first.
+var atEnd closers
+
+type closers struct {
+	mu   sync.Mutex
+	list []func() error
+}
+
+func (c *closers) add(closer func() error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, closer)
+}
+
+func (c *closers) close() error {
+	var problems []error
+	for _, closer := range slices.Backward(c.list) {
+		problems = append(problems, closer())
+	}
+	return errors.Join(problems...)
 }
 
 // build builds the binary once, with the race detector: a race ends the
@@ -78,11 +111,8 @@ type lazyWorld struct {
 	err   error
 }
 
-var shared []*lazyWorld
-
 func lazy(s setup) func(t *testing.T) *world {
 	l := &lazyWorld{setup: s}
-	shared = append(shared, l)
 	return func(t *testing.T) *world {
 		t.Helper()
 		l.once.Do(func() {
@@ -102,15 +132,11 @@ func (l *lazyWorld) start() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newWorld(dir, l.setup)
-}
-
-func (l *lazyWorld) close() error {
-	if l.world == nil {
-		return nil
+	w, err := newWorld(dir, l.setup)
+	if err == nil {
+		atEnd.add(func() error { return errors.Join(w.close(), os.RemoveAll(dir)) })
 	}
-	defer func() { _ = os.RemoveAll(l.world.Dir) }()
-	return l.world.close()
+	return w, err
 }
 
 // needsStandIn skips a test where a real gorouter cannot do what it needs.

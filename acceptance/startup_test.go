@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -115,30 +114,11 @@ func TestSQLiteOnCloudFoundryNeedsToBeWantedAndOneInstance(t *testing.T) {
 	assert.Contains(t, end.stderr, "one instance")
 }
 
-// serving starts serve and waits until it answers.
-func serving(t *testing.T, env []string) (command *exec.Cmd, url string, out *bytes.Buffer) {
-	t.Helper()
-	command = exec.Command(binary, "serve")
-	out = &bytes.Buffer{}
-	command.Env, command.Dir, command.Stdout, command.Stderr, command.SysProcAttr = env, t.TempDir(), out, out, endWithParent()
-	require.NoError(t, command.Start())
-	t.Cleanup(func() { _ = command.Process.Kill() })
-	url = "http://127.0.0.1:" + strings.TrimPrefix(env[0], "PORT=")
-	require.NoError(t, until("serve", func() error {
-		res, err := http.Get(url + "/healthz")
-		if err == nil {
-			res.Body.Close()
-		}
-		return err
-	}))
-	return command, url, out
-}
-
 func TestSIGTERMEndsServeWithSuccess(t *testing.T) {
 	t.Parallel()
-	command, _, out := serving(t, complete(t))
-	require.NoError(t, command.Process.Signal(syscall.SIGTERM))
-	assert.NoError(t, command.Wait(), out.String())
+	s, err := launch(t.TempDir(), complete(t)[1:]) // launch chooses the port
+	require.NoError(t, err)
+	assert.NoError(t, s.stop())
 }
 
 // What is under way when SIGTERM comes ends as it would have.

@@ -26,7 +26,7 @@ import (
 const secret = "acceptance tests only"
 
 // patience is how long an awaited condition may take before the test fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // gateway is the app that the gateway itself is.
 var gateway = playground.App{Name: "mtls-authz", Space: "platform", Org: "system"}

@@ -44,9 +44,13 @@ func (u *Unanswered) Error() string {
 // Unwrap is the transport's error.
 func (u *Unanswered) Unwrap() error { return u.Err }
 
-// Outcome is Orphaned for a create that timed out, and Failed for all else: a
-// broken connection starts no orphan mitigation.
+// Outcome is Orphaned for a create that timed out, InProgress for a poll, which
+// is repeated, and Failed for all else: a broken connection starts no orphan
+// mitigation.
 func (u *Unanswered) Outcome() Outcome {
+	if u.operation.polls() {
+		return InProgress
+	}
 	if u.Timeout && u.operation.creates() {
 		return Orphaned
 	}

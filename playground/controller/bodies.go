@@ -39,13 +39,18 @@ type previousValues struct {
 type bindBody struct {
 	ServiceID  string          `json:"service_id"`
 	PlanID     string          `json:"plan_id"`
+	App        string          `json:"app_guid,omitempty"`
 	Resource   bindResource    `json:"bind_resource"`
 	Context    cfContext       `json:"context"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
 }
 
+// bindResource is empty for a service key.
 type bindResource struct {
-	Route string `json:"route"`
+	Route          string       `json:"route,omitempty"`
+	App            string       `json:"app_guid,omitempty"`
+	Space          string       `json:"space_guid,omitempty"`
+	AppAnnotations *annotations `json:"app_annotations,omitempty"`
 }
 
 // cfContext is the OSB context object of Cloud Foundry.

@@ -1,8 +1,9 @@
 // Package controller is a broker client that speaks as Cloud Controller does:
-// the same headers, queries and bodies, the same reading of the answers. It
+// the same headers, queries and bodies, the same reading of the answers. A
+// [Platform] also deletes what a failed create may have left behind. The package
 // serves the playground and the tests. It trusts its caller and believes a
-// broker nothing: an answer that Cloud Controller would not accept is no
-// success. Not part of it: polling, retries and orphan mitigation.
+// broker nothing: an answer that Cloud Controller would not accept is no success.
+// Not part of it: time. Nothing polls or retries by itself.
 package controller
 
 import (
@@ -131,12 +132,24 @@ func (c *Client) DeleteService(ctx context.Context, s Service) (*Answer, error) 
 
 // BindRoute is cf bind-route-service. Empty parameters are left out.
 func (c *Client) BindRoute(ctx context.Context, b Binding, parameters json.RawMessage) (*Answer, error) {
+	return c.bind(ctx, b, bindBody{Resource: bindResource{Route: b.Route}}, parameters)
+}
+
+// BindApp is cf bind-service: b has no route.
+func (c *Client) BindApp(ctx context.Context, b Binding, app string) (*Answer, error) {
+	resource := bindResource{App: app, Space: b.Service.Space.GUID, AppAnnotations: new(annotations)}
+	return c.bind(ctx, b, bindBody{App: app, Resource: resource}, nil)
+}
+
+// CreateKey is cf create-service-key: b has no route, and nothing names what is
+// bound.
+func (c *Client) CreateKey(ctx context.Context, b Binding) (*Answer, error) {
+	return c.bind(ctx, b, bindBody{}, nil)
+}
+
+func (c *Client) bind(ctx context.Context, b Binding, body bindBody, parameters json.RawMessage) (*Answer, error) {
 	s := b.Service
-	body := bindBody{
-		ServiceID: s.OfferingID, PlanID: s.PlanID,
-		Resource: bindResource{Route: b.Route},
-		Context:  s.Space.context(),
-	}
+	body.ServiceID, body.PlanID, body.Context = s.OfferingID, s.PlanID, s.Space.context()
 	var err error
 	if body.Parameters, err = object(parameters, nil); err != nil {
 		return nil, err
@@ -158,6 +171,38 @@ func (c *Client) UnbindRoute(ctx context.Context, b Binding) (*Answer, error) {
 // asynchronous answer, and says so by saying nothing.
 func (c *Client) DeleteRoute(ctx context.Context, b Binding) (*Answer, error) {
 	return c.call(ctx, unbind, http.MethodDelete, b.path(), b.Service.ids(url.Values{}), nil)
+}
+
+// Poll is what Cloud Controller knows of an operation that a broker still works
+// on.
+type Poll struct {
+	// Operation as the broker named it. Default: it gave no name.
+	Operation string
+	// Deleting tells a deletion from a create or an update: then 410 is
+	// success.
+	Deleting bool
+}
+
+// PollService asks how an operation on a service instance goes; s has the plan
+// from before an update.
+func (c *Client) PollService(ctx context.Context, s Service, p Poll) (*Answer, error) {
+	return c.poll(ctx, s.path(), s, p)
+}
+
+// PollBinding asks how an operation on a binding goes.
+func (c *Client) PollBinding(ctx context.Context, b Binding, p Poll) (*Answer, error) {
+	return c.poll(ctx, b.path(), b.Service, p)
+}
+
+func (c *Client) poll(ctx context.Context, path string, s Service, p Poll) (*Answer, error) {
+	op, query := poll, s.ids(url.Values{})
+	if p.Deleting {
+		op = pollDelete
+	}
+	if p.Operation != "" {
+		query.Set("operation", p.Operation)
+	}
+	return c.call(ctx, op, http.MethodGet, path+"/last_operation", query, nil)
 }
 
 // call sends one request. Its error is an *Unanswered when the broker gave no

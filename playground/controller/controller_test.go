@@ -28,14 +28,18 @@ func TestRequestLines(t *testing.T) {
 		method string
 		url    string
 	}{
-		"catalog":                                  {catalog, "GET", "https://broker.example/prefix/v2/catalog"},
-		"create-service":                           {create, "PUT", instance + "?accepts_incomplete=true"},
-		"update-service":                           {update, "PATCH", instance + "?accepts_incomplete=true"},
-		"service --params: no query":               {fetch, "GET", instance},
-		"delete-service":                           {remove, "DELETE", instance + "?accepts_incomplete=true&" + ids},
-		"bind-route-service":                       {bind, "PUT", bound + "?accepts_incomplete=true"},
-		"fetch binding: no query":                  {fetchBinding, "GET", bound},
-		"unbind-route-service":                     {unbind, "DELETE", bound + "?accepts_incomplete=true&" + ids},
+		"catalog":                    {catalog, "GET", "https://broker.example/prefix/v2/catalog"},
+		"create-service":             {create, "PUT", instance + "?accepts_incomplete=true"},
+		"update-service":             {update, "PATCH", instance + "?accepts_incomplete=true"},
+		"service --params: no query": {fetch, "GET", instance},
+		"delete-service":             {remove, "DELETE", instance + "?accepts_incomplete=true&" + ids},
+		"bind-route-service":         {bind, "PUT", bound + "?accepts_incomplete=true"},
+		"fetch binding: no query":    {fetchBinding, "GET", bound},
+		"unbind-route-service":       {unbind, "DELETE", bound + "?accepts_incomplete=true&" + ids},
+		"bind-service":               {bindApp, "PUT", bound + "?accepts_incomplete=true"},
+		"create-service-key":         {createKey, "PUT", bound + "?accepts_incomplete=true"},
+		"poll":                       {pollWith(controller.Poll{}), "GET", instance + "/last_operation?" + ids},
+		"poll with an operation":     {pollBindingWith(controller.Poll{Operation: "task 1&x"}), "GET", bound + "/last_operation?operation=task+1%26x&" + ids},
 		"delete-route: without accepts_incomplete": {deleteRoute, "DELETE", bound + "?" + ids},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +125,8 @@ func TestBodies(t *testing.T) {
 		"bind, no parameters: left out, no instance name": {bindWith(""), bind + "}"},
 		"bind, {}: left out":                              {bindWith("{}"), bind + "}"},
 		"bind, parameters":                                {bindWith(`{"allow":[]}`), bind + `,"parameters":{"allow":[]}}`},
+		"bind an app":                                     {bindApp, ids + `"app_guid":"app-guid","bind_resource":{"app_guid":"app-guid","space_guid":"space-guid","app_annotations":{}},"context":{` + space + `}}`},
+		"a key":                                           {createKey, ids + `"bind_resource":{},"context":{` + space + `}}`},
 		"reads have none":                                 {fetch, ""},
 		"deletes have none":                               {unbind, ""},
 	} {
@@ -197,6 +203,8 @@ func TestNoAnswer(t *testing.T) {
 		"update, timeout":      {update, context.DeadlineExceeded, true, controller.Failed},
 		"unbind, timeout":      {unbind, context.DeadlineExceeded, true, controller.Failed},
 		"deprovision, timeout": {remove, context.DeadlineExceeded, true, controller.Failed},
+		"poll, timeout":        {pollWith(controller.Poll{}), context.DeadlineExceeded, true, controller.InProgress},
+		"poll, refused":        {pollWith(controller.Poll{}), refused, false, controller.InProgress},
 		"fetch, timeout":       {fetch, context.DeadlineExceeded, true, controller.Failed},
 		"provision, refused":   {create, refused, false, controller.Failed},
 		"bind, refused":        {bind, refused, false, controller.Failed},

@@ -37,7 +37,17 @@ var (
 	fetchBinding = call(func(c *controller.Client) (*controller.Answer, error) { return c.FetchBinding(ctx, binding) })
 	unbind       = call(func(c *controller.Client) (*controller.Answer, error) { return c.UnbindRoute(ctx, binding) })
 	deleteRoute  = call(func(c *controller.Client) (*controller.Answer, error) { return c.DeleteRoute(ctx, binding) })
+	bindApp      = call(func(c *controller.Client) (*controller.Answer, error) { return c.BindApp(ctx, binding, "app-guid") })
+	createKey    = call(func(c *controller.Client) (*controller.Answer, error) { return c.CreateKey(ctx, binding) })
 )
+
+func pollWith(p controller.Poll) call {
+	return func(c *controller.Client) (*controller.Answer, error) { return c.PollService(ctx, service, p) }
+}
+
+func pollBindingWith(p controller.Poll) call {
+	return func(c *controller.Client) (*controller.Answer, error) { return c.PollBinding(ctx, binding, p) }
+}
 
 func createWith(parameters string) call {
 	return func(c *controller.Client) (*controller.Answer, error) {

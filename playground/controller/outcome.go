@@ -40,6 +40,8 @@ const (
 	unbind      operation = "unbind"
 	deprovision operation = "deprovision"
 	fetch       operation = "fetch"
+	poll        operation = "last_operation"
+	pollDelete  operation = "last_operation of a deletion"
 )
 
 func (o operation) creates() bool { return o == provision || o == bind }
@@ -47,6 +49,8 @@ func (o operation) creates() bool { return o == provision || o == bind }
 func (o operation) deletes() bool { return o == unbind || o == deprovision }
 
 func (o operation) reads() bool { return o == catalog || o == fetch }
+
+func (o operation) polls() bool { return o == poll || o == pollDelete }
 
 // broken is the outcome of what Cloud Controller cannot make sense of.
 func (o operation) broken() Outcome {
@@ -68,6 +72,8 @@ var typedErrors = map[operation][]string{
 // Outcome judges the answer.
 func (a *Answer) Outcome() Outcome {
 	switch {
+	case a.operation.polls():
+		return a.polled()
 	case a.Status < http.StatusBadRequest:
 		return a.accepted()
 	case a.Status >= http.StatusInternalServerError:
@@ -121,4 +127,17 @@ func (a *Answer) unprocessable() Outcome {
 		return Rejected
 	}
 	return a.operation.broken()
+}
+
+// polled judges an answer of last_operation: what says neither yes nor no is
+// asked again.
+func (a *Answer) polled() Outcome {
+	state, _ := a.text("state")
+	switch {
+	case a.Status == http.StatusOK && state == "succeeded", a.Status == http.StatusGone && a.operation == pollDelete:
+		return Succeeded
+	case a.Status == http.StatusOK && state == "failed", a.Status == http.StatusBadRequest:
+		return Failed
+	}
+	return InProgress
 }

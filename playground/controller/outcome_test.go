@@ -117,3 +117,34 @@ func TestMembersOfASuccess(t *testing.T) {
 		})
 	}
 }
+
+// What says neither yes nor no is asked again.
+func TestOutcomesOfPolling(t *testing.T) {
+	for _, test := range []struct {
+		status           int
+		body             string
+		creates, deletes controller.Outcome
+	}{
+		{200, `{"state":"succeeded"}`, ok, ok},
+		{200, `{"state":"failed","description":"x"}`, failed, failed},
+		{200, `{"state":"in progress"}`, running, running},
+		{200, `{"state":"rubbish"}`, running, running},
+		{200, `{}`, running, running},
+		{200, ``, running, running},
+		{201, `{"state":"succeeded"}`, running, running},
+		{400, `{"description":"x"}`, failed, failed},
+		{401, `{}`, running, running},
+		{404, `{}`, running, running},
+		{410, `{}`, running, ok},
+		{422, `{}`, running, running},
+		{500, `{}`, running, running},
+	} {
+		for deleting, want := range map[bool]controller.Outcome{false: test.creates, true: test.deletes} {
+			for name, call := range map[string]call{"instance": pollWith(controller.Poll{Deleting: deleting}), "binding": pollBindingWith(controller.Poll{Deleting: deleting})} {
+				answer, err := call((&broker{status: test.status, body: test.body}).client())
+				require.NoError(t, err)
+				assert.Equal(t, want, answer.Outcome(), "%s, %d %s, deleting %v", name, test.status, test.body, deleting)
+			}
+		}
+	}
+}
