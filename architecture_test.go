@@ -31,8 +31,12 @@ var mayImport = map[string][]string{
 	"grants/route":                {},
 	"grants/parameters":           {"grants", "grants/route", "identity"},
 	"policies":                    {},
-	"rego":                        {"grants", "identity", "rego/bundle"},
-	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
+	"rego":                        {"grants", "identity", "rego/bundle", "rego/gate", "rego/gate/guard", "rego/source"},
+	"rego/bundle":                 {"grants", "grants/parameters"},
+	"rego/gate":                   {"policies", "rego/bundle", "rego/gate/names"},
+	"rego/gate/guard":             {"rego/bundle"},
+	"rego/gate/names":             {"rego/bundle"},
+	"rego/source":                 {"rego/bundle"},
 	"cache":                       {"rego", "grants", "identity"},
 	"store":                       {"grants/parameters", "store/database", "store/record", "store/view"},
 	"store/database":              {},
@@ -64,7 +68,7 @@ var mayImport = map[string][]string{
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"}, // cmd prints its version
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "rego/gate", "rego/gate/guard", "rego/gate/names", "rego/source", "cmd/mtls-authz"}, // cmd prints its version
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/record", "store/view"},
