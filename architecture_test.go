@@ -31,11 +31,16 @@ var mayImport = map[string][]string{
 	"grants/route":                 {},
 	"grants/parameters":            {"grants", "grants/route", "identity"},
 	"policies":                     {},
-	"rego":                         {"grants", "identity", "rego/bundle"},
+	"rego":                         {"grants", "identity", "rego/bundle", "rego/gate", "rego/gate/guard"},
+	"rego/activation":              {"grants", "rego", "rego/bundle", "rego/source"},
 	"rego/candidate":               {"rego", "grants"},
 	"rego/recording":               {"rego", "rego/replay", "grants", "grants/route", "identity"},
 	"rego/replay":                  {"rego", "grants", "grants/route", "identity"},
-	"rego/bundle":                  {"grants", "grants/parameters", "policies"},
+	"rego/bundle":                  {"grants", "grants/parameters"},
+	"rego/gate":                    {"policies", "rego/bundle", "rego/gate/names"},
+	"rego/gate/guard":              {"rego/bundle"},
+	"rego/gate/names":              {"rego/bundle"},
+	"rego/source":                  {"rego/bundle"},
 	"cache":                        {"rego", "grants", "identity"},
 	"store":                        {"grants/parameters", "store/database", "store/list", "store/record", "store/view", "store/usage"},
 	"store/list":                   {"store/database", "store/record"},
@@ -75,7 +80,7 @@ var mayImport = map[string][]string{
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"},
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz", "rego/gate", "rego/gate/guard", "rego/gate/names", "rego/source"},
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/list", "store/record", "store/view"},

@@ -10,12 +10,16 @@ import "embed"
 // composition of no checks at all; package rego replaces it where the operator
 // configured a bundle.
 //
-//go:embed mtls/authz.rego mtls/site.rego schemas/input.json
+//go:embed mtls/authz.rego mtls/site.rego schemas/input.json schemas/grants.json
 var Files embed.FS
 
 // InputSchema is the path in Files of the JSON schema of the input. It is closed:
 // a check that reads what is not there does not compile.
 const InputSchema = "schemas/input.json"
+
+// GrantsSchema is the path in Files of the JSON schema of the operator's grants,
+// data.site.grants.
+const GrantsSchema = "schemas/grants.json"
 
 // SiteModule is the path in Files that composes the operator's checks.
 const SiteModule = "mtls/site.rego"

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
 
 const (
@@ -37,6 +39,8 @@ type Config struct {
 	// Bundle is the operator's bundle, a directory or a .tar.gz file; "": the
 	// built-in policy alone.
 	Bundle string
+	// Key verifies the bundle; nil: it need not be signed.
+	Key *bundle.Key
 	// Timeout bounds one evaluation; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Zone is the time zone of input.now; nil means UTC.
@@ -58,20 +62,52 @@ type Policy struct {
 	site    *grants.Site
 	digest  [32]byte
 	reads   Reads
+	checks  []string
 }
 
 // Compile reads, checks, tests and compiles the built-in bundle and the
 // operator's. Errors about the operator's bundle are [ErrBundle] and name file
 // and line.
 func Compile(ctx context.Context, cfg Config) (*Policy, error) {
-	b, err := bundle.Load(ctx, cfg.Bundle)
+	b := bundle.None()
+	if cfg.Bundle != "" {
+		archive, err := bundle.ReadArchive(cfg.Bundle)
+		if err != nil {
+			return nil, err
+		}
+		if b, err = bundle.Read(archive, cfg.Key); err != nil {
+			return nil, err
+		}
+	}
+	return CompileBundle(ctx, b, cfg)
+}
+
+// gateTimeout bounds all steps together that a bundle takes before it is
+// activated.
+const gateTimeout = 30 * time.Second
+
+// CompileBundle is [Compile] of a bundle that was read; cfg.Bundle and cfg.Key
+// are not used.
+func CompileBundle(ctx context.Context, b *bundle.Bundle, cfg Config) (*Policy, error) {
+	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+	defer cancel()
+	compiled, err := gate.Pass(ctx, b)
 	if err != nil {
 		return nil, err
 	}
+	p, err := newPolicy(ctx, compiled, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.guard(ctx, compiled)
+}
+
+func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Policy, err error) {
 	p := &Policy{
-		compiler: b.Compiler, queries: b.Compiler.QueryCompiler(),
-		store:   inmem.NewFromObjectWithOpts(b.Data, inmem.OptReturnASTValuesOnRead(true)),
-		timeout: cfg.Timeout, zone: cfg.Zone, site: b.Site, digest: b.Digest, reads: readsOf(b.Compiler),
+		compiler: compiled.Compiler, queries: compiled.Compiler.QueryCompiler(),
+		store:   inmem.NewFromObjectWithOpts(compiled.Bundle.Data, inmem.OptReturnASTValuesOnRead(true)),
+		timeout: cfg.Timeout, zone: cfg.Zone, site: compiled.Bundle.Site, digest: compiled.Digest, checks: compiled.Checks,
+		reads: readsOf(compiled.Compiler),
 	}
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
@@ -97,6 +133,9 @@ func (p *Policy) Site() *grants.Site { return p.site }
 
 // Reads tells what the operator's checks can read.
 func (p *Policy) Reads() Reads { return p.reads }
+
+// Checks are the names of the operator's checks, sorted.
+func (p *Policy) Checks() []string { return slices.Clone(p.checks) }
 
 // Digest is the SHA-256 of the content of built-in bundle and operator's.
 func (p *Policy) Digest() [32]byte { return p.digest }
@@ -125,19 +164,19 @@ func (p *Policy) Decide(ctx context.Context, r *Request) (decision Decision, err
 		return Decision{}, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
 	var results []ast.Value
-	if err := p.evaluate(ctx, r.input(route, p.zone), func(v ast.Value) { results = append(results, v) }); err != nil {
+	if err := p.evaluate(ctx, p.query, r.input(route, p.zone), func(v ast.Value) { results = append(results, v) }); err != nil {
 		return Decision{}, errors.Join(ErrPolicy, err)
 	}
 	return decisionOf(results)
 }
 
-// evaluate gives each result of the query to found. Results count only if no
+// evaluate gives each decision of the query to found. Results count only if no
 // error follows them.
-func (p *Policy) evaluate(ctx context.Context, input *ast.Term, found func(ast.Value)) error {
+func (p *Policy) evaluate(ctx context.Context, query ast.Body, input *ast.Term, found func(ast.Value)) error {
 	cancel := topdown.NewCancel()
 	deadline := time.AfterFunc(p.timeout, cancel.Cancel)
 	defer deadline.Stop()
-	return topdown.NewQuery(p.query).
+	return topdown.NewQuery(query).
 		WithQueryCompiler(p.queries).WithCompiler(p.compiler).WithStore(p.store).WithTransaction(p.txn).
 		WithInput(input).WithCancel(cancel).WithStrictBuiltinErrors(true).WithMetrics(metrics.NoOp()).
 		Iter(ctx, func(result topdown.QueryResult) error {

@@ -5,10 +5,15 @@
 #   the path, and every check of the operator holds. The gateway has verified
 #   the caller and the scope before, leaves expired grants out of the input, and
 #   confirms the grant afterwards: this policy can only narrow.
+# schemas:
+#   - input: schema.input
 package mtls.authz
 
 # METADATA
 # title: The one document that the gateway asks for
+# description: |
+#   Exactly one object of allow, policy, reason and headers. Whatever else comes
+#   out, an error or nothing, denies.
 # entrypoint: true
 decision := {"allow": true, "policy": "", "reason": "", "headers": data.mtls.site.headers} if {
 	granted
@@ -31,8 +36,12 @@ reason_of(check) := "policy_denied" if not has_reason(check)
 
 has_reason(check) if is_string(data.mtls.site.reasons[check])
 
-# Grants are grouped by kind and keyed by guid, so that finding the caller's
-# costs the same for one grant and for ten thousand.
+# METADATA
+# title: A grant matches caller, method and path
+# description: |
+#   Grants are grouped by kind and keyed by guid, so that finding the caller's
+#   costs the same for one grant and for ten thousand.
+# scope: document
 granted if {
 	known
 	some grant in input.grants.apps[input.caller.app]
@@ -57,7 +66,9 @@ granted if {
 	holds(grant)
 }
 
-# Nobody is allowed nothing, not even by a grant to any caller.
+# METADATA
+# title: The caller is somebody
+# description: Nobody is allowed nothing, not even by a grant to any caller.
 known if {
 	input.caller.kind == "cf"
 	input.caller.app != ""
@@ -65,8 +76,10 @@ known if {
 	input.caller.org != ""
 }
 
-# holds is true if all conditions of the grant do. It avoids builtins, which
-# cost most, where plain references say the same.
+# METADATA
+# title: All conditions of a grant hold
+# description: It avoids builtins, which cost most, where plain references say the same.
+# scope: document
 holds(grant) if {
 	not grant.methods
 	not grant.paths

@@ -1,9 +1,9 @@
-// Package bundle reads, checks, tests and compiles what a policy is made of:
-// the built-in Rego and the operator's bundle beside it.
+// Package bundle reads the operator's bundle: Rego and data, from a directory
+// or a .tar.gz archive, signed or not.
 //
-// It treats the operator's bundle as code that may only narrow. What would
-// silently weaken it is refused: a definition below data.mtls, a check that
-// cannot decide, a file that would not be read, data that is not there, a test
-// that fails. It fails closed: there is a [Bundle] with everything in force, or
-// an error that names file and line.
+// It trusts nothing of what it reads. Sizes are bounded before anything is
+// unpacked, and nothing is passed over that could have been a check: links,
+// special files, names that OPA would skip, and files that a signature does not
+// cover are refused. It fails closed: there is a whole [Bundle], or an error
+// that lists what is wrong, with file and line.
 package bundle

@@ -1,4 +1,4 @@
-package bundle_test
+package gate_test
 
 import (
 	"archive/tar"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
 
 // files of a bundle by path.
@@ -60,9 +61,24 @@ func entry(name, content string) tar.Header {
 	return tar.Header{Name: name, Typeflag: tar.TypeReg, PAXRecords: map[string]string{"content": content}}
 }
 
-func load(t testing.TB, path string) *bundle.Bundle {
+// pass takes the bundle at path, "" for none, through the whole gate.
+func pass(ctx context.Context, path string) (*gate.Compiled, error) {
+	b := bundle.None()
+	if path != "" {
+		archive, err := bundle.ReadArchive(path)
+		if err != nil {
+			return nil, err
+		}
+		if b, err = bundle.Read(archive, nil); err != nil {
+			return nil, err
+		}
+	}
+	return gate.Pass(ctx, b)
+}
+
+func load(t testing.TB, path string) *gate.Compiled {
 	t.Helper()
-	loaded, err := bundle.Load(t.Context(), path)
+	loaded, err := pass(t.Context(), path)
 	require.NoError(t, err)
 	return loaded
 }
@@ -70,7 +86,7 @@ func load(t testing.TB, path string) *bundle.Bundle {
 // refused demands a refusal that says these words.
 func refused(t testing.TB, path string, words ...string) {
 	t.Helper()
-	loaded, err := bundle.Load(t.Context(), path)
+	loaded, err := pass(t.Context(), path)
 	require.ErrorIs(t, err, bundle.ErrRefused)
 	assert.Nil(t, loaded)
 	for _, word := range words {
@@ -85,8 +101,8 @@ const yes = "package site.check.one\n\nallow := true\n"
 
 func TestTheBuiltInPolicyAlone(t *testing.T) {
 	alone := load(t, "")
-	assert.Empty(t, alone.Data)
-	assert.Empty(t, alone.Site.Grants)
+	assert.Empty(t, alone.Bundle.Data)
+	assert.Empty(t, alone.Bundle.Site.Grants)
 	assert.NotEqual(t, [32]byte{}, alone.Digest)
 }
 
@@ -167,10 +183,10 @@ func TestPackagesThatOnlyLookForeign(t *testing.T) {
 
 func TestEveryForbiddenBuiltinIsRefused(t *testing.T) {
 	allowed := map[string]bool{}
-	for _, name := range bundle.AllowedBuiltins {
+	for _, name := range gate.AllowedBuiltins {
 		allowed[name] = true
 	}
-	assert.Len(t, allowed, len(bundle.AllowedBuiltins), "listed twice")
+	assert.Len(t, allowed, len(gate.AllowedBuiltins), "listed twice")
 	known := 0
 	for _, builtin := range ast.CapabilitiesForThisVersion().Builtins {
 		known++
@@ -184,7 +200,7 @@ func TestEveryForbiddenBuiltinIsRefused(t *testing.T) {
 		if builtin.Name == "internal.template_string" {
 			source = "package site.check.one\n\nallow if $\"{input.caller.app}\" == \"a\"\n"
 		}
-		loaded, err := bundle.Load(t.Context(), directory(t, files{"policy.rego": source}))
+		loaded, err := pass(t.Context(), directory(t, files{"policy.rego": source}))
 		assert.ErrorIs(t, err, bundle.ErrRefused, builtin.Name)
 		assert.ErrorContains(t, err, "policy.rego:3", builtin.Name)
 		assert.Nil(t, loaded, builtin.Name)
@@ -192,7 +208,7 @@ func TestEveryForbiddenBuiltinIsRefused(t *testing.T) {
 	assert.Greater(t, known, 150)
 	assert.Empty(t, allowed, "no such builtins")
 	for _, name := range []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "bits.lsh", "numbers.range", "regex.match", "walk", "uuid.rfc4122"} {
-		assert.NotContains(t, bundle.AllowedBuiltins, name)
+		assert.NotContains(t, gate.AllowedBuiltins, name)
 	}
 }
 
@@ -223,7 +239,7 @@ func TestRefusedData(t *testing.T) {
 func TestDataThatIsReadMustBeThere(t *testing.T) {
 	const data = `{"a":{"text":"x","list":[{"b":1},2],"null":null}}`
 	for ref, there := range map[string]bool{
-		"data.a": true, "data.a.text": true, "data.a.list": true, "data.a.list[0]": true, "data.a.list[0].b": true, "data.a.list[_].c": true,
+		"data.a": true, "data.a.text": true, "data.a.list": true, "data.a.list[0]": true, "data.a.list[0].b": true, "data.a.list[_].c": false,
 		`data.a["null"]`: true, "data.a[input.caller.app]": true, "data.a.list[input.now.minute]": true,
 		"data.b": false, "data.a.b": false, "data.a.text.b": false, "data.a.list.b": false, "data.a.list[2]": false, "data.a.list[-1]": false,
 		"data.a.list[0.5]": false, "data.a.list[0].c": false, `data.a["null"].b`: false, "data.a[1]": false, "data.a[true]": false,
@@ -261,6 +277,18 @@ func TestTests(t *testing.T) {
 
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	_, err := bundle.Load(stopped, directory(t, files{"policy.rego": yes, "policy_test.rego": strings.Replace(test, "if one", "if not one", 1)}))
+	_, err := pass(stopped, directory(t, files{"policy.rego": yes, "policy_test.rego": strings.Replace(test, "if one", "if not one", 1)}))
 	assert.ErrorIs(t, err, bundle.ErrRefused, "tests that did not run have not passed")
+}
+
+// No name of a file can stand in for a built-in module.
+func TestNamesOfBuiltInModulesAreNotTaken(t *testing.T) {
+	alone := load(t, "")
+	taken := load(t, archive(t, entry("mtls/authz.rego", yes), entry("mtls/site.rego", "package lib\n\nx := 1\n")))
+	count := func(b *gate.Compiled, ref string) int {
+		return len(b.Compiler.GetRulesWithPrefix(ast.MustParseRef(ref)))
+	}
+	assert.Equal(t, count(alone, "data.mtls.authz"), count(taken, "data.mtls.authz"))
+	assert.Equal(t, 1, count(taken, "data.site.check.one"))
+	assert.Equal(t, 1, count(taken, "data.lib"))
 }

@@ -2,18 +2,90 @@ package bundle_test
 
 import (
 	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
+
+// files of a bundle by path.
+type files map[string]string
+
+func directory(t testing.TB, content files) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range content {
+		path := filepath.Join(root, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	return root
+}
+
+// archive writes a .tar.gz file of these entries.
+func archive(t testing.TB, entries ...tar.Header) string {
+	t.Helper()
+	var out bytes.Buffer
+	zipped := gzip.NewWriter(&out)
+	writer := tar.NewWriter(zipped)
+	for _, header := range entries {
+		content := header.PAXRecords["content"]
+		header.PAXRecords = nil
+		if header.Typeflag == tar.TypeXGlobalHeader {
+			header.PAXRecords = map[string]string{"comment": "as git archive writes"}
+		} else {
+			header.Mode, header.Size = 0o600, int64(len(content))
+		}
+		require.NoError(t, writer.WriteHeader(&header))
+		_, err := writer.Write([]byte(content))
+		require.NoError(t, err)
+	}
+	require.NoError(t, writer.Close())
+	require.NoError(t, zipped.Close())
+	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
+	return path
+}
+
+func entry(name, content string) tar.Header {
+	return tar.Header{Name: name, Typeflag: tar.TypeReg, PAXRecords: map[string]string{"content": content}}
+}
+
+// open reads what lies at path.
+func open(path string) (*bundle.Bundle, error) {
+	archive, err := bundle.ReadArchive(path)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.Read(archive, nil)
+}
+
+func load(t testing.TB, path string) *bundle.Bundle {
+	t.Helper()
+	loaded, err := open(path)
+	require.NoError(t, err)
+	return loaded
+}
+
+// refused demands a refusal that says these words.
+func refused(t testing.TB, path string, words ...string) {
+	t.Helper()
+	_, err := open(path)
+	require.ErrorIs(t, err, bundle.ErrRefused)
+	for _, word := range words {
+		assert.ErrorContains(t, err, word)
+	}
+}
+
+const yes = "package site.check.one\n\nallow := true\n"
 
 // OPA passes over these in silence.
 func TestFilesThatWouldNotBeRead(t *testing.T) {
@@ -66,24 +138,12 @@ func TestArchives(t *testing.T) {
 	refused(t, archive(t), "neither .rego files nor data")
 }
 
-// No name of a file can stand in for a built-in module.
-func TestNamesOfBuiltInModulesAreNotTaken(t *testing.T) {
-	alone := load(t, "")
-	taken := load(t, archive(t, entry("mtls/authz.rego", yes), entry("mtls/site.rego", "package lib\n\nx := 1\n")))
-	count := func(b *bundle.Bundle, ref string) int {
-		return len(b.Compiler.GetRulesWithPrefix(ast.MustParseRef(ref)))
-	}
-	assert.Equal(t, count(alone, "data.mtls.authz"), count(taken, "data.mtls.authz"))
-	assert.Equal(t, 1, count(taken, "data.site.check.one"))
-	assert.Equal(t, 1, count(taken, "data.lib"))
-}
-
 func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
 	root := directory(t, files{"policy.rego": yes})
 	link := filepath.Join(t.TempDir(), "current")
 	require.NoError(t, os.Symlink(root, link))
 	assert.Equal(t, load(t, root).Digest, load(t, link).Digest)
-	assert.Len(t, load(t, link).Compiler.GetRulesWithPrefix(ast.MustParseRef("data.site.check.one")), 1)
+	assert.Len(t, load(t, link).Modules, 1)
 }
 
 func TestDigestIsOfTheContentAlone(t *testing.T) {
@@ -109,7 +169,7 @@ func TestDigestIsOfTheContentAlone(t *testing.T) {
 		slices.Reverse(names)
 	}
 
-	seen := map[[32]byte]string{digest: "", load(t, "").Digest: "built-in"}
+	seen := map[[32]byte]string{digest: "", load(t, directory(t, files{"data.json": "{}", "policy.rego": yes})).Digest: "another"}
 	for _, change := range []func(files){
 		func(f files) { f["a.rego"] += "\n" },
 		func(f files) { f["lib/b.rego"] = "package lib\n\nx := 2\n" },

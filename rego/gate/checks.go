@@ -1,4 +1,4 @@
-package bundle
+package gate
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 
 	"github.com/mtls-authz/mtls-authz/policies"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
 
 // checks are the operator's, by name.
@@ -27,12 +28,15 @@ type check struct {
 // line.
 var checkName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 
+func refuse(at *ast.Location, format string, args ...any) *bundle.Refusal {
+	return bundle.Refuse(bundle.StepLayout, at, format, args...)
+}
+
 // refuseForeign refuses packages below data.mtls, which is the gateway's. The
 // name of a rule continues that of its package and cannot leave it.
 func refuseForeign(module *ast.Module) error {
 	if hasPrefix(module.Package.Path, "mtls") {
-		return refuse("%s: %s: everything below data.mtls belongs to the gateway; move it to another package",
-			module.Package.Location, module.Package.Path)
+		return refuse(module.Package.Location, "%s: everything below data.mtls belongs to the gateway; move it to another package", module.Package.Path)
 	}
 	return nil
 }
@@ -43,6 +47,9 @@ func (s *sources) findChecks() (checks, error) {
 	found := checks{}
 	for _, name := range slices.Sorted(maps.Keys(s.modules)) {
 		module := s.modules[name]
+		if err := refuseForeign(module); err != nil {
+			return nil, err
+		}
 		if err := found.addPackage(module.Package); err != nil {
 			return nil, err
 		}
@@ -53,15 +60,20 @@ func (s *sources) findChecks() (checks, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.tests)) {
+		if err := refuseForeign(s.tests[name]); err != nil {
+			return nil, err
+		}
 		for _, rule := range s.tests[name].Rules {
 			if ref := rule.Ref(); len(ref) > below && hasPrefix(ref, "site", "check") && mentions(ref[below+1:], "allow", "reason", "headers") {
-				return nil, refuse("%s: %s: a file *_test.rego is not part of the policy, so this would not be a check; move it to another file", rule.Location, ref)
+				return nil, refuse(rule.Location, "%s: a file *_test.rego is not part of the policy, so this would not be a check", ref).
+					WithFix("move it to another file")
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if found[name].members["allow"] == nil {
-			return nil, refuse("%s: package site.check.%s defines no rule allow (helpers belong outside site.check, tests into files *_test.rego)", found[name].at, name)
+			return nil, refuse(found[name].at, "package site.check.%s defines no rule allow", name).
+				WithFix("helpers belong outside site.check, tests into files *_test.rego")
 		}
 	}
 	return found, nil
@@ -74,7 +86,7 @@ func (c checks) addPackage(p *ast.Package) error {
 		return nil
 	}
 	if len(p.Path) > below+1 {
-		return refuse("%s: package %s: expected a package directly below site.check; it would not be a check", p.Location, p.Path)
+		return refuse(p.Location, "package %s: expected a package directly below site.check; it would not be a check", p.Path)
 	}
 	return c.add(p.Path, p.Location)
 }
@@ -82,7 +94,7 @@ func (c checks) addPackage(p *ast.Package) error {
 func (c checks) add(ref ast.Ref, at *ast.Location) error {
 	name, ok := ref[below].Value.(ast.String)
 	if !ok || !checkName.MatchString(string(name)) {
-		return refuse("%s: %s: the name of a check is 1 to 64 letters, digits, underscores, dots or hyphens", at, ref)
+		return refuse(at, "%s: the name of a check is 1 to 64 letters, digits, underscores, dots or hyphens", ref)
 	}
 	if _, ok := c[string(name)]; !ok {
 		c[string(name)] = check{at, map[string]*ast.Location{}}
@@ -93,32 +105,32 @@ func (c checks) add(ref ast.Ref, at *ast.Location) error {
 func (c checks) addRule(rule *ast.Rule) error {
 	ref := rule.Ref()
 	if hasPrefix(ref, "site", "grants") {
-		return refuse("%s: operator's grants are data, not rules; write them into data.json", rule.Location)
+		return refuse(rule.Location, "operator's grants are data, not rules").WithFix("write them into data.json")
 	}
 	if !hasPrefix(ref, "site", "check") {
 		return nil
 	}
 	if len(ref) < below+2 {
-		return refuse("%s: %s: expected a rule in a package directly below site.check", rule.Location, ref)
+		return refuse(rule.Location, "%s: expected a rule in a package directly below site.check", ref)
 	}
 	if err := c.add(ref, rule.Location); err != nil {
 		return err
 	}
 	member, ok := ref[below+1].Value.(ast.String)
 	if !ok {
-		return refuse("%s: %s: expected a rule in a package directly below site.check", rule.Location, ref)
+		return refuse(rule.Location, "%s: expected a rule in a package directly below site.check", ref)
 	}
 	if mentions(ref[below+2:], "allow") {
-		return refuse("%s: %s: allow must be one value of the check itself; this would not be a check", rule.Location, ref)
+		return refuse(rule.Location, "%s: allow must be one value of the check itself; this would not be a check", ref)
 	}
 	switch string(member) {
 	case "allow", "reason":
 		if len(ref) != below+2 || rule.Head.RuleKind() != ast.SingleValue || len(rule.Head.Args) > 0 {
-			return refuse("%s: %s of a check is one value, not a set, an object or a function", rule.Location, member)
+			return refuse(rule.Location, "%s of a check is one value, not a set, an object or a function", member)
 		}
 	case "headers":
 		if len(rule.Head.Args) > 0 {
-			return refuse("%s: headers of a check is an object, not a function", rule.Location)
+			return refuse(rule.Location, "headers of a check is an object, not a function")
 		}
 	}
 	members := c[string(ref[below].Value.(ast.String))].members
@@ -165,7 +177,7 @@ func (c checks) refuseTypes(compiler *ast.Compiler) error {
 			ref := ast.MustParseRef(fmt.Sprintf("data.site.check[%q].%s", name, e.member))
 			at := c[name].members[e.member]
 			if at != nil && !always(compiler.TypeEnv.GetByRef(ref), e.is) {
-				return refuse("%s: %s of check %s: expected %s", at, e.member, name, e.name)
+				return bundle.Refuse(bundle.StepTypes, at, "%s of check %s: expected %s", e.member, name, e.name)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package bundle_test
+package gate_test
 
 import (
 	"testing"
@@ -21,7 +21,7 @@ func TestTyposInTheInputAreRefused(t *testing.T) {
 		"in the grants":        "allow if not input.grants.app[\"x\"]",
 		"in a grant's members": "allow if not input.grants.any[0].method",
 	} {
-		_, err := bundle.Load(t.Context(), directory(t, files{"check.rego": "package site.check.typo\n" + rules}))
+		_, err := pass(t.Context(), directory(t, files{"check.rego": "package site.check.typo\n" + rules}))
 		if assert.ErrorIs(t, err, bundle.ErrRefused, name) {
 			assert.Regexp(t, `check\.rego:\d`, err.Error(), name)
 		}
@@ -29,7 +29,7 @@ func TestTyposInTheInputAreRefused(t *testing.T) {
 }
 
 func TestTheWholeInputCanBeRead(t *testing.T) {
-	_, err := bundle.Load(t.Context(), directory(t, files{"check.rego": `package site.check.whole
+	_, err := pass(t.Context(), directory(t, files{"check.rego": `package site.check.whole
 allow if {
 	input.caller.kind == "cf"
 	input.caller.foundation != input.caller.instance

@@ -1,4 +1,4 @@
-package bundle
+package gate
 
 // AllowedBuiltins is the list that the tests hold against all that OPA has.
 var AllowedBuiltins = allowedBuiltins
