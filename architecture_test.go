@@ -31,8 +31,9 @@ var mayImport = map[string][]string{
 	"grants/route":                {},
 	"grants/parameters":           {"grants", "grants/route", "identity"},
 	"policies":                    {},
-	"rego":                        {"grants", "identity", "rego/bundle"},
+	"rego":                        {"grants", "identity", "rego/bundle", "rego/reads"},
 	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
+	"rego/reads":                  {"grants"},
 	"cache":                       {"rego", "grants", "identity"},
 	"store":                       {"grants/parameters", "store/database", "store/record", "store/view"},
 	"store/database":              {},
@@ -64,7 +65,7 @@ var mayImport = map[string][]string{
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz"}, // cmd prints its version
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "rego/reads", "cmd/mtls-authz"}, // cmd prints its version
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/record", "store/view"},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/reads"
 )
 
 const (
@@ -57,7 +58,7 @@ type Policy struct {
 	routes  *otter.Cache[*grants.Live, *routeInput]
 	site    *grants.Site
 	digest  [32]byte
-	reads   Reads
+	keys    *reads.Keys
 }
 
 // Compile reads, checks, tests and compiles the built-in bundle and the
@@ -71,7 +72,7 @@ func Compile(ctx context.Context, cfg Config) (*Policy, error) {
 	p := &Policy{
 		compiler: b.Compiler, queries: b.Compiler.QueryCompiler(),
 		store:   inmem.NewFromObjectWithOpts(b.Data, inmem.OptReturnASTValuesOnRead(true)),
-		timeout: cfg.Timeout, zone: cfg.Zone, site: b.Site, digest: b.Digest, reads: readsOf(b.Compiler),
+		timeout: cfg.Timeout, zone: cfg.Zone, site: b.Site, digest: b.Digest, keys: reads.Of(b.Compiler),
 	}
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
@@ -96,7 +97,7 @@ func Compile(ctx context.Context, cfg Config) (*Policy, error) {
 func (p *Policy) Site() *grants.Site { return p.site }
 
 // Reads tells what the operator's checks can read.
-func (p *Policy) Reads() Reads { return p.reads }
+func (p *Policy) Reads() Reads { return readsOf(p.keys) }
 
 // Digest is the SHA-256 of the content of built-in bundle and operator's.
 func (p *Policy) Digest() [32]byte { return p.digest }
