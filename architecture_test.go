@@ -34,7 +34,11 @@ var mayImport = map[string][]string{
 	"rego":                        {"grants", "identity", "rego/bundle", "rego/reads"},
 	"rego/bundle":                 {"grants", "grants/parameters", "policies"},
 	"rego/reads":                  {"grants"},
-	"cache":                       {"rego", "grants", "identity"},
+	"cache":                       {"rego", "rego/reads", "cache/breaker", "cache/entry", "cache/tally"},
+	"cache/entry":                 {"rego"},
+	"cache/tally":                 {"rego", "rego/reads"},
+	"cache/breaker":               {},
+	"cache/server":                {},
 	"store":                       {"grants/parameters", "store/database", "store/record", "store/view"},
 	"store/database":              {},
 	"store/record":                {"grants", "grants/parameters", "grants/route", "store/database"},
@@ -66,7 +70,7 @@ var mayImport = map[string][]string{
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
 	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "rego/reads", "cmd/mtls-authz"}, // cmd prints its version
-	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz"},
+	"github.com/redis/go-redis":                  {"cache", "cache/server", "cmd/mtls-authz"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/record", "store/view"},
 	"modernc.org/sqlite":                         {"store/database"},

@@ -33,9 +33,8 @@ func failing(t *testing.T, i *instance, p *rego.Policy) {
 		i.decides(t, request(p, a, fmt.Sprintf("/failing/%p/%d", t, n), start), true, rego.Miss)
 	}
 	assert.False(t, i.shared.Available())
-	// One call finds out; a few more may follow when the pause has passed.
+	// One call finds out; a few more are trials, for which no request waits.
 	assert.LessOrEqual(t, i.calls.Load()-before, int64(5))
-	assert.GreaterOrEqual(t, i.calls.Load()-before, int64(1))
 	assert.Equal(t, 1, i.log.count("redis does not answer"), "one line for each transition")
 }
 
@@ -52,7 +51,7 @@ func recovers(t *testing.T, i *instance, p *rego.Policy) {
 }
 
 func TestAStoppedRedisCostsOneWait(t *testing.T) {
-	server, p := startRedis(t), policy(t, "")
+	server, p := startRedis(t), policy(t, readsPath)
 	i := newInstance(t, server, macKey, cache.Config{})
 	connected(t, server, i, p)
 	server.signal(t, syscall.SIGSTOP)
@@ -66,7 +65,7 @@ func TestAStoppedRedisCostsOneWait(t *testing.T) {
 }
 
 func TestAKilledRedisComesBack(t *testing.T) {
-	server, p := startRedis(t), policy(t, "")
+	server, p := startRedis(t), policy(t, readsPath)
 	i := newInstance(t, server, macKey, cache.Config{})
 	connected(t, server, i, p)
 	server.kill()
@@ -77,7 +76,7 @@ func TestAKilledRedisComesBack(t *testing.T) {
 
 func TestARedisThatWasNeverThere(t *testing.T) {
 	i := newInstance(t, &redisServer{port: freePort(t)}, macKey, cache.Config{})
-	failing(t, i, policy(t, ""))
+	failing(t, i, policy(t, readsPath))
 }
 
 // The client of one request that leaves does not cost the others Redis.
@@ -89,8 +88,8 @@ func TestAClientThatLeavesDoesNotOpenTheBreaker(t *testing.T) {
 	i := newInstance(t, &redisServer{port: listener.Addr().(*net.TCPAddr).Port}, macKey, cache.Config{})
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	decision, err := i.Decide(gone, request(policy(t, ""), access(t, 7, allowFrontend), "/", start))
-	require.NoError(t, err)
-	assert.True(t, decision.Allow)
+	_, err = i.Decide(gone, request(policy(t, readsPath), access(t, 7, allowFrontend), "/", start))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, rego.ErrPolicy, "a client that leaves is no policy that fails")
 	assert.Zero(t, i.log.count("redis does not answer"))
 }

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/cache/server"
 )
 
 // redisServer is a real redis-server of a test.
@@ -83,11 +86,18 @@ func (s *redisServer) signal(t testing.TB, signal syscall.Signal) {
 	require.NoError(t, s.cmd.Process.Signal(signal))
 }
 
-// client is as serve makes one, but for its own timeouts: only the cache's
-// keep a request from waiting for ever.
-func (s *redisServer) client(t testing.TB) *redis.Client {
+func init() { server.Quiet() }
+
+// client is as serve makes one.
+func (s *redisServer) client(t testing.TB) redis.UniversalClient {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour})
+	return clientOf(t, "redis://"+s.addr(), nil)
+}
+
+func clientOf(t testing.TB, address string, roots *x509.CertPool) redis.UniversalClient {
+	t.Helper()
+	client, err := server.Client(address, roots)
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -30,7 +30,7 @@ const deriveWithin = time.Second
 // the policy's digest and the binding with its unexpired grants. It is
 // immutable.
 type Key struct {
-	// Shape is that of the grants; meaningless where Paths is Whole.
+	// Shape is that of the grants; [Shapes] where the key is the whole input.
 	Shape Shape
 	Paths Paths
 	// Clock is the builtin because of which nothing may be remembered, since it
@@ -53,7 +53,7 @@ type Keys struct {
 	// includes that.
 	rest, all found
 	whole     Key
-	derived   [shapes]func() *Key
+	derived   [Shapes]func() *Key
 }
 
 // Of looks at a compiled policy.
@@ -69,7 +69,7 @@ func Of(compiler *ast.Compiler) *Keys {
 	}
 	k.checks, k.all = checks.found, all.found
 	k.rest = k.withoutGranted()
-	k.whole = Key{Paths: Whole, Clock: k.all.clock, LocalOnly: true}
+	k.whole = Key{Shape: Shapes, Paths: Whole, Clock: k.all.clock, LocalOnly: true}
 	for shape := range k.derived {
 		k.derived[shape] = sync.OnceValue(func() *Key { return k.derive(Shape(shape)) })
 	}
@@ -98,7 +98,7 @@ func (k *Keys) Checks() Paths { return k.checks.paths }
 // Of returns the key for routes with grants of this shape. It is meant for
 // callers that have an app, a space and an org; a decision about anybody else
 // is keyed by [Keys.Whole].
-func (k *Keys) Of(shape Shape) *Key { return k.derived[shape%shapes]() }
+func (k *Keys) Of(shape Shape) *Key { return k.derived[shape%Shapes]() }
 
 // Whole is the key that has the whole input.
 func (k *Keys) Whole() *Key { return &k.whole }

@@ -20,7 +20,8 @@ const (
 	anyone
 	methods
 	paths
-	shapes // how many there are
+	// Shapes is how many shapes there are; as a Shape it stands for [Whole] input.
+	Shapes
 )
 
 // ShapeOf returns the shape of a route's grants. Its cost does not grow with
@@ -63,6 +64,9 @@ var shapeWords = []string{"app", "space", "org", "any", "methods", "paths"}
 // String lists the kinds of sources and the conditions, such as
 // "app+any+methods", and "none" for no grants.
 func (s Shape) String() string {
+	if s >= Shapes {
+		return "whole"
+	}
 	var words []string
 	for i, word := range shapeWords {
 		if s&(1<<i) != 0 {
