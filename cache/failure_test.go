@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -61,7 +62,7 @@ func TestAStoppedRedisCostsOneWait(t *testing.T) {
 	r := request(p, access(t, 7, allowFrontend), "/after", start)
 	i.decides(t, r, true, rego.Miss)
 	stored(t, server, r)
-	newInstance(t, server, macKey, cache.Config{}).decides(t, r, true, rego.Shared)
+	found(t, func() redis.UniversalClient { return server.client(t) }, cache.Config{}, r, true)
 }
 
 func TestAKilledRedisComesBack(t *testing.T) {

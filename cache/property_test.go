@@ -48,7 +48,7 @@ func (w *writer) value() string {
 // be in error.
 func (w *writer) condition(depth int) string {
 	if depth == 0 {
-		return w.pick(w.text()+" == "+w.value(), w.text()+" != "+w.value(), "startswith("+w.text()+", "+w.value()+")", w.text()+" < "+w.text())
+		return w.pick(w.text()+" == "+w.value(), w.text()+" != "+w.value(), w.text()+" != "+w.value(), w.text()+" != "+w.value(), "startswith("+w.text()+", "+w.value()+")", w.text()+" < "+w.text())
 	}
 	inner := func() string { return w.condition(depth - 1) }
 	x := w.local()
@@ -96,7 +96,8 @@ func (w *writer) condition(depth int) string {
 }
 
 func (w *writer) rule(body string) string {
-	name := fmt.Sprintf("r%d", len(w.helpers))
+	w.locals++
+	name := fmt.Sprintf("r%d", w.locals)
 	text := fmt.Sprintf("%s if {\n\t%s\n}\n", name, body)
 	switch w.IntN(4) {
 	case 0:
@@ -111,7 +112,8 @@ func (w *writer) rule(body string) string {
 }
 
 func (w *writer) function(body string) string {
-	name := fmt.Sprintf("f%d", len(w.helpers))
+	w.locals++
+	name := fmt.Sprintf("f%d", w.locals)
 	w.helpers = append(w.helpers, fmt.Sprintf("%s(x) if {\n\tx != %s\n\t%s\n}\n%s(x) if x == %s\n", name, w.value(), body, name, w.text()))
 	return name + "(" + w.text() + ")"
 }
@@ -127,11 +129,17 @@ func (w *writer) check(name string) string {
 	for range 1 + w.IntN(2) {
 		fmt.Fprintf(&b, "allow if {\n\t%s\n}\n\n", w.condition(w.IntN(3)))
 	}
-	if w.IntN(3) == 0 {
-		fmt.Fprintf(&b, "reason := \"r1\" if %s\n\n", w.condition(0))
+	// What the decision says shows what was read.
+	if w.IntN(2) == 0 {
+		fmt.Fprintf(&b, "reason := \"r1\" if {\n\t%s\n}\n\n", w.condition(2))
 	}
-	if w.IntN(3) == 0 {
-		fmt.Fprintf(&b, "headers := {\"X-Mtls-Authz-Policy-A\": h} if h := %s\n\n", w.text())
+	if w.IntN(2) == 0 {
+		value := w.text()
+		if w.IntN(2) == 0 {
+			w.helpers = append(w.helpers, fmt.Sprintf("h0(x) := concat(\"-\", [x, %s, %s])\n", w.text(), w.text()))
+			value = "h0(" + value + ")"
+		}
+		fmt.Fprintf(&b, "headers := {\"X-Mtls-Authz-Policy-A\": h} if h := %s\n\n", value)
 	}
 	return b.String() + strings.Join(w.helpers, "\n")
 }
@@ -257,8 +265,8 @@ func TestRememberedDecisionsEqualFreshOnes(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %v", seed, counts)
-	for kind, least := range map[string]int{"local": 50, "miss": 50, "true": 50, "false": 50, "error": 1} {
-		assert.GreaterOrEqual(t, counts[kind], least, "too few %s for this to say something: %v", kind, counts)
+	for _, kind := range []string{"local", "miss", "true", "false"} {
+		assert.Greater(t, counts[kind], 50, "too few %s for this to say something: %v", kind, counts)
 	}
 }
 

@@ -164,14 +164,16 @@ func (s *Shared) Run(ctx context.Context) {
 		if s.writes.Due() {
 			s.write(ctx, []write{{s.refused, nil, time.Second}}) // an empty value is no entry
 		}
+		pending := s.pending
+		if !s.Available() {
+			pending = nil // they wait, or are dropped
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case first := <-s.pending:
-			if s.reads.Closed() && s.writes.Closed() {
-				s.write(ctx, s.batch(first))
-			}
+		case first := <-pending:
+			s.write(ctx, s.batch(first))
 		}
 	}
 }

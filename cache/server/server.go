@@ -31,6 +31,8 @@ const (
 	// idle is how many connections are kept: a TLS handshake may take longer
 	// than a request may wait.
 	idle = 4
+	// reload is how often a client asks a Cluster where its slots are.
+	reload = 5 * time.Second
 )
 
 // Client returns a client of the Redis at the address:
@@ -68,7 +70,13 @@ func Client(address string, roots *x509.CertPool) (redis.UniversalClient, error)
 	// What an ACL user of the cache need not be allowed to do.
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewUniversalClient(options), nil
+	if !options.IsClusterMode {
+		return redis.NewUniversalClient(options), nil
+	}
+	cluster := options.Cluster()
+	// A node that died does not say where its slots went.
+	cluster.ClusterStateReloadInterval, cluster.DisableRoutingPolicies = reload, true
+	return redis.NewClusterClient(cluster), nil
 }
 
 // Quiet silences what the Redis library itself would write to standard error:
