@@ -136,20 +136,3 @@ func TestTheTierInMemoryIsBounded(t *testing.T) {
 	}
 	assert.Eventually(t, func() bool { return held() <= 50 }, 5*time.Second, 10*time.Millisecond)
 }
-
-// BenchmarkLocalHit is what a remembered decision costs; the target is 2 µs and
-// 2 allocations.
-func BenchmarkLocalHit(b *testing.B) {
-	c := newCache(b, cache.Config{})
-	r := request(policy(b, ""), access(b, 7, allowFrontend), "/api/v1/orders/17", time.Now())
-	c.decides(b, r, true, rego.Miss)
-	c.decides(b, r, true, rego.Local)
-	b.ReportAllocs()
-	for b.Loop() {
-		if decision, err := c.Decide(b.Context(), r); err != nil || !decision.Allow {
-			b.Fatal(decision, err)
-		}
-	}
-	b.StopTimer()
-	c.decides(b, r, true, rego.Local)
-}

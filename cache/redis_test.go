@@ -116,6 +116,13 @@ func (s *redisServer) signal(t testing.TB, signal syscall.Signal) {
 
 func init() { server.Quiet() }
 
+func (s *redisServer) configure(t testing.TB, settings ...string) {
+	t.Helper()
+	for i := 0; i < len(settings); i += 2 {
+		require.NoError(t, s.client(t).ConfigSet(t.Context(), settings[i], settings[i+1]).Err())
+	}
+}
+
 // client is as serve makes one.
 func (s *redisServer) client(t testing.TB) redis.UniversalClient {
 	t.Helper()

@@ -93,10 +93,21 @@ func newReader(t testing.TB, server *redisServer, key []byte, cfg cache.Config) 
 
 func newInstanceOf(t testing.TB, client redis.UniversalClient, key []byte, cfg cache.Config) *instance {
 	t.Helper()
+	return instanceOf(t, cache.SharedConfig{Client: client, MACKey: key, Use: cache.Always}, cfg)
+}
+
+func newInstanceUsing(t testing.TB, client redis.UniversalClient, use cache.Use) *instance {
+	t.Helper()
+	return instanceOf(t, cache.SharedConfig{Client: client, MACKey: macKey, Use: use}, cache.Config{})
+}
+
+func instanceOf(t testing.TB, shared cache.SharedConfig, cfg cache.Config) *instance {
+	t.Helper()
 	i := &instance{}
-	client.AddHook(i)
+	shared.Client.AddHook(i)
 	registry := prometheus.NewRegistry()
-	i.shared = cache.NewShared(cache.SharedConfig{Client: client, MACKey: key, Use: cache.Always, Log: slog.New(slog.NewTextHandler(&i.log, nil)), Metrics: registry})
+	shared.Log, shared.Metrics = slog.New(slog.NewTextHandler(&i.log, nil)), registry
+	i.shared = cache.NewShared(shared)
 	cfg.Shared, cfg.Metrics = i.shared, registry
 	made, err := cache.New(cfg)
 	require.NoError(t, err)

@@ -115,6 +115,7 @@ func serverAt(t *testing.T, port int, args ...string) *redisServer {
 // A master that dies: Sentinel makes the replica the master, and the instance
 // finds it.
 func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
 	master := startRedis(t)
 	replica := startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.port), "--repl-diskless-sync-delay", "0")
 	var addresses []string
@@ -192,6 +193,7 @@ func (s *redisServer) clusterPort() int {
 
 // Entries lie on all nodes; slots move while requests go on; a master dies.
 func TestAClusterReshardsAndFailsOver(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t)
 	url := "redis://" + nodes[0].addr() + "?cluster=true&addr=" + nodes[1].addr()
 	p := policy(t, readsPath)

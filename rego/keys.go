@@ -2,6 +2,7 @@ package rego
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/rego/reads"
@@ -33,8 +34,9 @@ func (r *Request) AppendPaths(b []byte, paths reads.Paths) []byte {
 	if paths.Now() {
 		now = r.Now.In(r.Policy.zone)
 	}
-	for rest := range paths.All() {
-		b = r.appendPath(append(b, byte(rest)), rest, now)
+	for rest := paths; rest != 0; rest &= rest - 1 { // not All: every request does this
+		path := reads.Path(bits.TrailingZeros32(uint32(rest)))
+		b = r.appendPath(append(b, byte(path)), path, now)
 	}
 	return b
 }
@@ -79,7 +81,7 @@ func (r *Request) appendPath(b []byte, path reads.Path, now time.Time) []byte {
 	case reads.Date:
 		return appendNumber(b, now.Year()*512+now.YearDay())
 	}
-	if i := int(path - reads.First); i < len(r.Segments) {
+	if i := int(path) - reads.First; i < len(r.Segments) {
 		return appendText(b, r.Segments[i])
 	}
 	return append(b, absent)

@@ -48,18 +48,31 @@ const maxPolicies = 3
 
 // Of returns the tally of a policy's key. It takes no lock.
 func (t *Tallies) Of(digest [32]byte, needed *reads.Key) *Tally {
+	for _, p := range t.Policies() {
+		if p.Digest == digest {
+			return p.shape(needed)
+		}
+	}
+	return t.add(digest).shape(needed)
+}
+
+// add makes room for a policy in front of the others.
+func (t *Tallies) add(digest [32]byte) *Policy {
 	for {
 		recent := t.recent.Load()
-		list := t.Policies()
-		for _, p := range list {
-			if p.Digest == digest {
-				return p.shape(needed)
+		var known []*Policy
+		if recent != nil {
+			known = *recent
+		}
+		for _, p := range known {
+			if p.Digest == digest { // somebody else was quicker
+				return p
 			}
 		}
 		p := &Policy{Digest: digest}
-		list = append([]*Policy{p}, list[:min(len(list), maxPolicies-1)]...)
+		list := append([]*Policy{p}, known[:min(len(known), maxPolicies-1)]...)
 		if t.recent.CompareAndSwap(recent, &list) {
-			return p.shape(needed)
+			return p
 		}
 	}
 }

@@ -12,8 +12,7 @@ import (
 // is constant (caller.kind) is not among them.
 type Path uint8
 
-// The paths, in the order of keys. First is request.segments[0]; the segments
-// up to Last can be read one by one, Segments is all of them.
+// The paths, in the order of keys.
 const (
 	Foundation Path = iota
 	App
@@ -27,8 +26,13 @@ const (
 	Minute
 	Weekday
 	Date
-	First
-	Last = First + 7
+)
+
+// The paths from First on are single segments: request.segments[0] is First,
+// the last that has a path of its own is Last. Segments is all of them.
+const (
+	First = int(Date) + 1
+	Last  = First + 7
 )
 
 var names = [First]string{
@@ -39,8 +43,8 @@ var names = [First]string{
 
 // String is the path as a policy writes it.
 func (p Path) String() string {
-	if p >= First {
-		return fmt.Sprintf("input.request.segments[%d]", p-First)
+	if int(p) >= First {
+		return fmt.Sprintf("input.request.segments[%d]", int(p)-First)
 	}
 	return "input." + names[p]
 }

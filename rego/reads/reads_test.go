@@ -139,7 +139,7 @@ func TestChecksBringTheirPathsIntoEveryKey(t *testing.T) {
 			key := keys.Of(shape)
 			require.NoError(t, key.Narrow)
 			for path := range (keys.Checks() | alone.Of(shape).Paths).All() {
-				assert.True(t, key.Paths.Has(path) || key.Paths.Has(reads.Segments) && path >= reads.First, "%s: %s: %s", body, shape, path)
+				assert.True(t, key.Paths.Has(path) || key.Paths.Has(reads.Segments) && int(path) >= reads.First, "%s: %s: %s", body, shape, path)
 			}
 		}
 	}

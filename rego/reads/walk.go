@@ -81,7 +81,7 @@ func isVar(term *ast.Term) bool { _, ok := term.Value.(ast.Var); return ok }
 func (w *walk) reads(parts []*ast.Term) {
 	document, segment := name(parts)
 	if segment >= 0 {
-		w.add(found{paths: 1 << (First + Path(segment))})
+		w.add(found{paths: 1 << (First + segment)})
 		return
 	}
 	w.document = w.document || document == "" || document == "request"
@@ -107,7 +107,7 @@ func name(parts []*ast.Term) (document string, segment int) {
 	document = strings.Join(list, ".")
 	if document == names[Segments] && len(parts) > len(list) {
 		if number, ok := parts[len(list)].Value.(ast.Number); ok {
-			if n, err := strconv.Atoi(string(number)); err == nil && 0 <= n && n <= int(Last-First) {
+			if n, err := strconv.Atoi(string(number)); err == nil && 0 <= n && n <= Last-First {
 				return document, n
 			}
 		}
