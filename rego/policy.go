@@ -18,6 +18,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
+	"github.com/mtls-authz/mtls-authz/rego/reads"
 )
 
 const (
@@ -61,7 +62,7 @@ type Policy struct {
 	routes  *otter.Cache[*grants.Live, *routeInput]
 	site    *grants.Site
 	digest  [32]byte
-	reads   Reads
+	keys    *reads.Keys
 	checks  []string
 }
 
@@ -107,7 +108,7 @@ func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Pol
 		compiler: compiled.Compiler, queries: compiled.Compiler.QueryCompiler(),
 		store:   inmem.NewFromObjectWithOpts(compiled.Bundle.Data, inmem.OptReturnASTValuesOnRead(true)),
 		timeout: cfg.Timeout, zone: cfg.Zone, site: compiled.Bundle.Site, digest: compiled.Digest, checks: compiled.Checks,
-		reads: readsOf(compiled.Compiler),
+		keys: reads.Of(compiled.Compiler),
 	}
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
@@ -132,7 +133,7 @@ func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Pol
 func (p *Policy) Site() *grants.Site { return p.site }
 
 // Reads tells what the operator's checks can read.
-func (p *Policy) Reads() Reads { return p.reads }
+func (p *Policy) Reads() Reads { return readsOf(p.keys) }
 
 // Checks are the names of the operator's checks, sorted.
 func (p *Policy) Checks() []string { return slices.Clone(p.checks) }
