@@ -11,7 +11,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // server is one process of the gateway, without a foundation around it.
@@ -23,6 +27,16 @@ type server struct {
 	ended     chan struct{}
 	err       error // how it ended
 	killed    bool
+}
+
+// serving is a launched server that is stopped, and found without fault, when
+// the test ends.
+func serving(t *testing.T, env []string) *server {
+	t.Helper()
+	s, err := launch(t.TempDir(), env)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, s.stop()) })
+	return s
 }
 
 var errPortTaken = errors.New("somebody took the port that was free a moment ago")
