@@ -55,6 +55,13 @@ type Site struct {
 	Grants []Grant
 }
 
+func (s *Site) rules() []Rule {
+	if s == nil {
+		return nil
+	}
+	return sortedRules(s.Grants, FromOperator)
+}
+
 // Access is what applies to one bound route: its owner, its scope, its mode
 // and the grants of its instance and binding. It is built once for each
 // revision of the binding and never changed; the zero Access admits nobody.
@@ -75,37 +82,42 @@ type Access struct {
 	// Revision is the store's revision of the newer of instance and binding.
 	Revision int64
 
-	rules []Rule
-	live  atomic.Pointer[Live]
+	common *Common
+	own    []Rule // of the binding
+	live   atomic.Pointer[Live]
 }
 
 // NewAccess completes an access with the grants of its instance and its binding
 // that apply to its route. The access is the caller's no more.
 func NewAccess(a *Access, ofInstance, ofBinding []Grant) *Access {
-	a.rules = appendRules(nil, ofInstance, FromInstance, a.Route)
-	a.rules = appendRules(a.rules, ofBinding, FromBinding, a.Route)
-	sortRules(a.rules)
-	return a
+	return NewCommon(ofInstance).Access(a, ofBinding)
 }
 
-// appendRules adds the grants whose routes leave the bound route in. Only the
+// limited reports whether the rule is for some routes only.
+func (r Rule) limited() bool { return r.Terms != nil && r.Terms.Routes != nil }
+
+// applies reports whether the rule's routes leave the bound route in. Only the
 // operator's routes are patterns.
-func appendRules(rules []Rule, list []Grant, origin Origin, bound route.Route) []Rule {
-	rules = slices.Grow(rules, len(list))
-	for _, grant := range list {
-		if grant.Terms != nil && grant.Terms.Routes != nil {
-			applies := func(r route.Route) bool { return r == bound || origin == FromOperator && r.Covers(bound) }
-			if !slices.ContainsFunc(grant.Terms.Routes, applies) {
-				continue
-			}
-		}
-		rules = append(rules, Rule{grant, origin})
+func (r Rule) applies(bound route.Route) bool {
+	return !r.limited() || slices.ContainsFunc(r.Terms.Routes, func(one route.Route) bool {
+		return one == bound || r.Origin == FromOperator && one.Covers(bound)
+	})
+}
+
+func sortedRules(list []Grant, origin Origin) []Rule {
+	if len(list) == 0 {
+		return nil
 	}
+	rules := make([]Rule, len(list))
+	for i, grant := range list {
+		rules[i] = Rule{grant, origin}
+	}
+	sortRules(rules)
 	return rules
 }
 
 // sortRules orders by source, so that a caller's rules are found by binary
-// search, and keeps the order of origin within one source.
+// search, and keeps the order within one source.
 func sortRules(rules []Rule) {
 	slices.SortStableFunc(rules, func(a, b Rule) int { return compareSources(a.Source, b.Source) })
 }
@@ -136,28 +148,55 @@ type Live struct {
 // Live returns the route's unexpired grants at now together with the
 // operator's.
 func (a *Access) Live(now time.Time, site *Site) *Live {
-	if live := a.live.Load(); live != nil && live.site == site && (live.Until.IsZero() || now.Before(live.Until)) {
+	if live := a.live.Load(); live.holds(now, site) {
 		return live
 	}
 	live := a.makeLive(now, site)
+	live.Access = a
 	a.live.Store(live)
 	return live
 }
 
+// holds reports whether these are still the grants.
+func (l *Live) holds(now time.Time, site *Site) bool {
+	return l != nil && l.site == site && (l.Until.IsZero() || now.Before(l.Until))
+}
+
+// makeLive takes what the route has in common with others, if it has nothing
+// else.
 func (a *Access) makeLive(now time.Time, site *Site) *Live {
-	live := &Live{Access: a, Rules: a.rules, site: site}
-	if site != nil && len(site.Grants) > 0 {
-		live.Rules = appendRules(slices.Clone(a.rules), site.Grants, FromOperator, a.Route)
-		sortRules(live.Rules)
+	common, operators := a.common, site.rules()
+	if common == nil {
+		common = &Common{}
 	}
-	if slices.ContainsFunc(live.Rules, func(r Rule) bool { return r.Expired(now) }) {
-		kept := make([]Rule, 0, len(live.Rules))
-		for _, rule := range live.Rules {
-			if !rule.Expired(now) {
-				kept = append(kept, rule)
-			}
+	here := func(r Rule) bool { return r.limited() && r.applies(a.Route) }
+	if len(a.own) == 0 && !slices.ContainsFunc(common.limited, here) && !slices.ContainsFunc(operators, here) {
+		live := *common.at(now, site, operators)
+		return &live
+	}
+	return newLive(now, site, func(r Rule) bool { return r.applies(a.Route) }, common.rules, a.own, operators)
+}
+
+// newLive makes the grants of some lists, each sorted, that apply and have not
+// expired. It shares a list's memory where nothing is left out and nothing comes
+// to it.
+func newLive(now time.Time, site *Site, applies func(Rule) bool, lists ...[]Rule) *Live {
+	live := &Live{site: site}
+	gone := func(r Rule) bool { return !applies(r) || r.Expired(now) }
+	var parts [][]Rule
+	for _, list := range lists {
+		if slices.ContainsFunc(list, gone) {
+			list = slices.DeleteFunc(slices.Clone(list), gone)
 		}
-		live.Rules = kept
+		if len(list) > 0 {
+			parts = append(parts, slices.Clip(list))
+		}
+	}
+	if len(parts) == 1 {
+		live.Rules = parts[0]
+	} else {
+		live.Rules = slices.Concat(parts...)
+		sortRules(live.Rules)
 	}
 	for _, rule := range live.Rules {
 		live.note(rule.Terms)

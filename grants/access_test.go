@@ -266,3 +266,35 @@ func TestLiveKnowsWhetherMethodsOrPathsDecide(t *testing.T) {
 		}
 	}
 }
+
+// What an instance grants is in memory once, whether it has one route or many.
+func TestRoutesShareTheGrantsOfTheirInstance(t *testing.T) {
+	limited := `{"source":"` + app2 + `","routes":["limited.apps.identity"]}`
+	instance := allowing(t, app, org, limited, `{"source":"`+space+`","expires":"2026-05-04T11:00:00Z"}`)
+	common := grants.NewCommon(instance.Allow)
+	route := func(name string, ofBinding ...string) *grants.Access {
+		b := bound(instance)
+		b.Common, b.Route, b.OfBinding = common, routeOf(name+".apps.identity"), allowing(t, ofBinding...)
+		return parameters.NewAccess(b)
+	}
+	one, two, special, own := route("one"), route("two"), route("limited"), route("own", app2)
+	operator := site(t, "cf:any", `{"source":"`+app2+`","routes":["*.elsewhere.example"]}`)
+	for _, at := range []struct {
+		now   time.Time
+		site  *grants.Site
+		rules int
+	}{{now, nil, 3}, {now, operator, 4}, {now.Add(time.Hour), operator, 3}, {now.Add(time.Hour), nil, 2}} {
+		first, second := one.Live(at.now, at.site), two.Live(at.now, at.site)
+		require.Len(t, first.Rules, at.rules)
+		assert.Same(t, &first.Rules[0], &second.Rules[0], "%+v", at)
+		assert.Same(t, two, second.Access)
+		for _, other := range []*grants.Access{special, own} {
+			live := other.Live(at.now, at.site)
+			require.Len(t, live.Rules, at.rules+1, "with what is its own")
+			assert.NotSame(t, &first.Rules[0], &live.Rules[0])
+		}
+		assert.Len(t, first.Rules, at.rules, "and none of it is the others'")
+	}
+	deny(t, one.Live(now, nil), callerOf(metrics, billing, globex), "GET /")
+	allow(t, special.Live(now, nil), callerOf(metrics, billing, globex), "GET /", "route:"+app2)
+}

@@ -70,15 +70,20 @@ type Policy struct {
 // operator's. Errors about the operator's bundle are [ErrBundle] and name file
 // and line.
 func Compile(ctx context.Context, cfg Config) (*Policy, error) {
-	b := bundle.None()
-	if cfg.Bundle != "" {
-		archive, err := bundle.ReadArchive(cfg.Bundle)
+	if cfg.Bundle == "" {
+		compiled, err := gate.Compile(ctx, bundle.None())
 		if err != nil {
 			return nil, err
 		}
-		if b, err = bundle.Read(archive, cfg.Key); err != nil {
-			return nil, err
-		}
+		return newPolicy(ctx, compiled, cfg)
+	}
+	archive, err := bundle.ReadArchive(cfg.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.Read(archive, cfg.Key)
+	if err != nil {
+		return nil, err
 	}
 	return CompileBundle(ctx, b, cfg)
 }
@@ -100,7 +105,10 @@ func CompileBundle(ctx context.Context, b *bundle.Bundle, cfg Config) (*Policy, 
 	if err != nil {
 		return nil, err
 	}
-	return p, p.guard(ctx, compiled)
+	if err := p.guard(ctx, compiled); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Policy, err error) {

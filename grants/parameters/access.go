@@ -17,6 +17,9 @@ type Bound struct {
 	Revision int64
 	// Instance and OfBinding are the parameters of the two.
 	Instance, OfBinding Parameters
+	// Common are the instance's grants, for its routes to share; nil: this route
+	// shares them with no other.
+	Common *grants.Common
 	// ReportAllowed is the operator's word on report mode.
 	ReportAllowed bool
 }
@@ -36,7 +39,10 @@ func NewAccess(b Bound) *grants.Access {
 	if b.ReportAllowed && (b.Instance.Mode == grants.Report || slices.Contains(b.Instance.ReportRoutes, b.Route)) {
 		a.Mode = grants.Report
 	}
-	return grants.NewAccess(a, b.Instance.Allow, b.OfBinding.Allow)
+	if b.Common == nil {
+		b.Common = grants.NewCommon(b.Instance.Allow)
+	}
+	return b.Common.Access(a, b.OfBinding.Allow)
 }
 
 // mergeLabels lets the binding's win.

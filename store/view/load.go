@@ -27,16 +27,34 @@ func (v *View) Read(ctx context.Context, q database.Querier, instanceID string) 
 		return nil, err
 	}
 	bindings, _, err := record.ReadBindings(ctx, q, instanceID)
+	of := newOwner(instances[0])
 	bound := make([]*grants.Access, len(bindings))
-	database.InParallel(len(bindings), func(i int) { bound[i] = v.newAccess(instances[0], bindings[i]) })
+	database.InParallel(len(bindings), func(i int) { bound[i] = v.newAccess(of, bindings[i]) })
 	return bound, err
 }
 
-func (v *View) newAccess(i record.Instance, b record.Binding) *grants.Access {
+// owner is an instance with what its routes share.
+type owner struct {
+	record.Instance
+	common *grants.Common
+}
+
+func newOwner(i record.Instance) owner { return owner{i, grants.NewCommon(i.Parameters.Allow)} }
+
+func (v *View) newAccess(of owner, b record.Binding) *grants.Access {
 	return parameters.NewAccess(parameters.Bound{
-		Binding: b.ID, Route: b.Route, Owner: i.Owner, Plan: i.Plan, Revision: max(i.Revision, b.Revision),
-		Instance: i.Parameters, OfBinding: b.Parameters, ReportAllowed: v.cfg.ReportAllowed,
+		Binding: b.ID, Route: b.Route, Owner: of.Owner, Plan: of.Plan, Revision: max(of.Revision, b.Revision),
+		Instance: of.Parameters, OfBinding: b.Parameters, Common: of.common, ReportAllowed: v.cfg.ReportAllowed,
 	})
+}
+
+// scanOwner is a [database.Scanner].
+func scanOwner(row *sql.Rows) func() (owner, error) {
+	parse := record.ScanInstance(row)
+	return func() (owner, error) {
+		instance, err := parse()
+		return newOwner(instance), err
+	}
 }
 
 // Load fills the view from the database. A damaged row leaves its instance or
@@ -55,14 +73,14 @@ func (v *View) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	instances, broken, err := database.ReadAll(ctx, tx, record.ScanInstance, `SELECT `+record.InstanceColumns+` FROM instances`)
+	owners, broken, err := database.ReadAll(ctx, tx, scanOwner, `SELECT `+record.InstanceColumns+` FROM instances`)
 	if err != nil {
 		return err
 	}
-	byID := make(map[string]record.Instance, len(instances))
-	all := make(map[string][]*grants.Access, len(instances))
-	for _, instance := range instances {
-		byID[instance.ID] = instance
+	byID := make(map[string]owner, len(owners))
+	all := make(map[string][]*grants.Access, len(owners))
+	for _, one := range owners {
+		byID[one.ID] = one
 	}
 	total, err := database.ReadNumber(ctx, tx, `SELECT COUNT(*) FROM bindings`)
 	if err != nil {
@@ -86,7 +104,7 @@ func (v *View) Load(ctx context.Context) error {
 
 // scanAccess makes accesses where readAll parses: in parallel, and without
 // keeping all bindings. Those of damaged instances are nil.
-func (v *View) scanAccess(instances map[string]record.Instance, total int) database.Scanner[*grants.Access] {
+func (v *View) scanAccess(owners map[string]owner, total int) database.Scanner[*grants.Access] {
 	loaded := 0
 	return func(row *sql.Rows) func() (*grants.Access, error) {
 		if loaded++; loaded%10_000 == 0 {
@@ -98,11 +116,11 @@ func (v *View) scanAccess(instances map[string]record.Instance, total int) datab
 			if err != nil {
 				return nil, err
 			}
-			instance, ok := instances[binding.InstanceID]
+			of, ok := owners[binding.InstanceID]
 			if !ok {
 				return nil, nil
 			}
-			return v.newAccess(instance, binding), nil
+			return v.newAccess(of, binding), nil
 		}
 	}
 }

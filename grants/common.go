@@ -1,0 +1,42 @@
+package grants
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Common is what the routes of a service instance have in common: its grants, in
+// memory once however many routes it has.
+type Common struct {
+	rules   []Rule // sorted
+	limited []Rule // those of them that are for some routes only
+	latest  atomic.Pointer[Live]
+}
+
+// NewCommon sorts the grants of an instance.
+func NewCommon(ofInstance []Grant) *Common {
+	c := &Common{rules: sortedRules(ofInstance, FromInstance)}
+	for _, rule := range c.rules {
+		if rule.limited() {
+			c.limited = append(c.limited, rule)
+		}
+	}
+	return c
+}
+
+// Access does what [NewAccess] does, for one route of the instance.
+func (c *Common) Access(a *Access, ofBinding []Grant) *Access {
+	a.common, a.own = c, sortedRules(ofBinding, FromBinding)
+	return a
+}
+
+// at are the unexpired grants, the operator's included, that are for all routes;
+// without an access, which is each route's own.
+func (c *Common) at(now time.Time, site *Site, operators []Rule) *Live {
+	if live := c.latest.Load(); live.holds(now, site) {
+		return live
+	}
+	live := newLive(now, site, func(r Rule) bool { return !r.limited() }, c.rules, operators)
+	c.latest.Store(live)
+	return live
+}
