@@ -145,11 +145,7 @@ func TestAttack20GrantsThatMeanMoreThanTheySay(t *testing.T) {
 			"granted, as data": {"data.json": `{"mtls":{"authz":{"granted":true}}}`},
 			"grants by a rule": {"a.rego": "package site\nimport rego.v1\ngrants := [{\"source\": \"cf:any\"}]\n"},
 		} {
-			dir := t.TempDir()
-			require.NoError(t, writeFiles(dir, files))
-			end := execute(t, complete(t, "POLICY_BUNDLE="+dir), "serve")
-			assert.Equal(t, 1, end.code, name)
-			assert.NotContains(t, end.stdout, `"msg":"serving"`, name)
+			refuseToServe(t, name, files)
 		}
 	})
 
