@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"store/view":                   {"grants", "grants/parameters", "store/database", "store/record"},
 	"broker":                       {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
 	"broker/osb":                   {},
-	"api":                          {"grants", "grants/route", "store", "api/list"},
+	"api":                          {"grants", "grants/route", "store", "api/list", "rego/recording"},
 	"api/list":                     {},
 	"gateway":                      {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams", "gateway/request", "gateway/assertion", "callerassertion"},
 	"gateway/assertion":            {"identity", "callerassertion"},
@@ -79,8 +79,8 @@ var mayImport = map[string][]string{
 	"playground/controller":        {},
 	"playground/controller/faults": {},
 	"playground/demo":              {"playground", "playground/ca", "playground/router", "playground/controller"},
-	"cmd/mtls-authz/settings":      {"identity", "grants/route", "gateway/target", "gateway/leg3"},
-	"cmd/mtls-authz":               {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings"},
+	"cmd/mtls-authz/settings":      {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
+	"cmd/mtls-authz":               {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

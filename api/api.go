@@ -10,6 +10,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -37,6 +39,12 @@ type Deleter interface {
 	DeleteBinding(ctx context.Context, cause store.Cause, instanceID, id string) error
 }
 
+// Recording writes recorded decisions as JSON Lines, the newest first;
+// [recording.Recording] is one.
+type Recording interface {
+	Write(w io.Writer, f recording.Filter) error
+}
+
 // Config configures [New]. Every field without a default is required.
 type Config struct {
 	Reader  Reader
@@ -48,6 +56,11 @@ type Config struct {
 	Access func(bindingID string) *grants.Access
 	// Site are the operator's grants in force; nil: none.
 	Site func() *grants.Site
+	// Recording writes the decisions that are kept in memory.
+	Recording Recording
+	// Reports are documents that are shown as they are, by their path below
+	// /v1/, such as policy.
+	Reports map[string]func() any
 	// ReportAllowed is the operator's word on report mode. Default: refused.
 	ReportAllowed bool
 	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
@@ -93,6 +106,10 @@ func New(cfg Config) http.Handler {
 	a.handle("/v1/bindings", methods{http.MethodGet: a.listBindings})
 	a.handle("/v1/bindings/{guid}", methods{http.MethodGet: a.showBinding, http.MethodDelete: a.deleteBinding})
 	a.handle("/v1/audit", methods{http.MethodGet: a.listAudit})
+	a.handle("/v1/decisions", methods{http.MethodGet: a.listDecisions})
+	for path, report := range cfg.Reports {
+		a.handle("/v1/"+path, methods{http.MethodGet: func(w http.ResponseWriter, _ *http.Request) error { return show(w, report()) }})
+	}
 	a.endpoints.Handle("/", a.answering(func(_ http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusNotFound, "there is no %q in this API", clip(r.URL.Path))
 	}))

@@ -49,29 +49,38 @@ type Param func(value string) error
 // is oldest first, or newest first if descending is set. Every error is the
 // client's, and safe to show.
 func Parse(raw string, filters map[string]Param, descending bool) (Query, error) {
+	q := Query{Number: 1, Size: defaultSize, Descending: descending}
+	params := map[string]Param{"page": Number(&q.Number, maxNumber), "per_page": Number(&q.Size, maxSize), "order_by": order(&q.Descending)}
+	maps.Copy(params, filters)
+	var err error
+	q.given, err = ParseParams(raw, params)
+	return q, err
+}
+
+// ParseParams reads a query that may have these parameters, each once. Every
+// error is the client's, and safe to show.
+func ParseParams(raw string, params map[string]Param) (url.Values, error) {
 	given, err := url.ParseQuery(raw)
 	if err != nil {
-		return Query{}, fmt.Errorf("the query is malformed: %w", err)
+		return nil, fmt.Errorf("the query is malformed: %w", err)
 	}
-	q := Query{Number: 1, Size: defaultSize, Descending: descending, given: given}
-	params := map[string]Param{"page": number(&q.Number, maxNumber), "per_page": number(&q.Size, maxSize), "order_by": order(&q.Descending)}
-	maps.Copy(params, filters)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		take, values := params[name], given[name]
 		if take == nil {
-			return Query{}, fmt.Errorf("unknown query parameter %q; known are %s", clip(name), strings.Join(slices.Sorted(maps.Keys(params)), ", "))
+			return nil, fmt.Errorf("unknown query parameter %q; known are %s", clip(name), strings.Join(slices.Sorted(maps.Keys(params)), ", "))
 		}
 		if len(values) > 1 {
-			return Query{}, fmt.Errorf("query parameter %q is there %d times; give it once, with commas between its values", name, len(values))
+			return nil, fmt.Errorf("query parameter %q is there %d times; give it once, with commas between its values", name, len(values))
 		}
 		if err := take(values[0]); err != nil {
-			return Query{}, fmt.Errorf("query parameter %q: %w", name, err)
+			return nil, fmt.Errorf("query parameter %q: %w", name, err)
 		}
 	}
-	return q, nil
+	return given, nil
 }
 
-func number(into *int, most int) Param {
+// Number takes a number from 1 to most.
+func Number(into *int, most int) Param {
 	return func(value string) (err error) {
 		*into, err = strconv.Atoi(value)
 		if err != nil || *into < 1 || *into > most {

@@ -14,6 +14,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/callerassertion"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/rego/activation"
 )
 
 // dataPlane is where the protected routes' requests arrive.
@@ -37,7 +38,7 @@ func (g *server) routes() http.Handler {
 		e.Any(path, echo.WrapHandler(g.api), g.onBrokerHost)
 		e.RouteNotFound(path, echo.WrapHandler(g.api), g.onBrokerHost)
 	}
-	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", g.healthz)
 	e.Any(callerassertion.KeysPath, echo.WrapHandler(g.signer))
 	e.GET("/readyz", g.readyz)
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -87,6 +88,15 @@ func (g *server) readersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// healthz is for Cloud Foundry: once there is a first policy, this instance is
+// as good as another. The state was loaded before anything listened.
+func (g *server) healthz(c echo.Context) error {
+	if g.policy.Policy() == nil {
+		return c.String(http.StatusServiceUnavailable, "no policy yet\n")
+	}
+	return c.String(http.StatusOK, "ok\n")
+}
+
 // readiness is for people and monitors.
 type readiness struct {
 	Ready bool `json:"ready"`
@@ -108,8 +118,9 @@ func (g *server) readyz(c echo.Context) error {
 	} else {
 		r.Notes = append(r.Notes, "router: ROUTER_TRUST=assume, nobody checks that forged certificates are stripped")
 	}
+	r.addPolicy(g.policy.Ready(), g.policy.Status())
 	if g.shared != nil && !g.shared.Available() {
-		r.Notes = append(r.Notes, "redis: does not answer; decisions are not shared")
+		r.Notes = append(r.Notes, "redis: "+g.shared.Reason()+"; decisions are not shared")
 	}
 	status := http.StatusOK
 	if len(r.Reasons) > 0 {
@@ -119,4 +130,16 @@ func (g *server) readyz(c echo.Context) error {
 		r.Reasons, r.Notes = nil, nil
 	}
 	return c.JSON(status, r)
+}
+
+// addPolicy: a policy that could not be replaced is in force all the same.
+func (r *readiness) addPolicy(none error, status activation.Status) {
+	switch {
+	case none != nil:
+		r.Reasons = append(r.Reasons, "policy: "+none.Error())
+	case status.Error != "":
+		r.Notes = append(r.Notes, "policy: the last good one stays in force: "+status.Error)
+	case status.From == activation.FromSaved:
+		r.Notes = append(r.Notes, "policy: its source is away; the saved bundle is in force")
+	}
 }

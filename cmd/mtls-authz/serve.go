@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +25,9 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
-	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/activation"
+	"github.com/mtls-authz/mtls-authz/rego/candidate"
+	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -70,16 +69,20 @@ type server struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	store    *store.Store
-	policy   *rego.Policy
-	verifier *identity.Verifier
-	own      *identity.KeyPair
-	shared   *cache.Shared
-	redis    redis.UniversalClient
-	selftest *selftest.SelfTest
-	signer   *assertion.Signer
-	gateway  *gateway.Gateway
-	broker   http.Handler
-	api      http.Handler
+	policy   *activation.Follower
+	// candidate is nil without POLICY_CANDIDATE.
+	candidate *candidate.Candidate
+	recording *recording.Recording
+	cache     *cache.Cache
+	verifier  *identity.Verifier
+	own       *identity.KeyPair
+	shared    *cache.Shared
+	redis     redis.UniversalClient
+	selftest  *selftest.SelfTest
+	signer    *assertion.Signer
+	gateway   *gateway.Gateway
+	broker    http.Handler
+	api       http.Handler
 	// background are the goroutines' functions; they end with their context.
 	background []func(context.Context)
 }
@@ -91,13 +94,13 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 			g.close()
 		}
 	}()
-	if g.policy, err = rego.Compile(ctx, rego.Config{Bundle: s.PolicyBundle, Timeout: s.PolicyTimeout, Zone: s.PolicyZone}); err != nil {
-		return nil, fmt.Errorf("POLICY_BUNDLE: %w", err)
-	}
 	if err := g.buildIdentity(); err != nil {
 		return nil, err
 	}
 	if err := g.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
 	tokens, err := g.store.Key(ctx, store.TokenKeyName)
@@ -117,9 +120,21 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	g.api = api.New(api.Config{
 		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
 		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
-		ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
+		Recording: g.recording, Reports: g.reports(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
 	})
 	return g, nil
+}
+
+// reports are what /v1 shows of policy and cache.
+func (g *server) reports() map[string]func() any {
+	reports := map[string]func() any{
+		"policy": func() any { return g.policy.Status() },
+		"cache":  func() any { return g.cache.Report() },
+	}
+	if g.candidate != nil {
+		reports["policy/candidate"] = func() any { return g.candidate.Report() }
+	}
+	return reports
 }
 
 // apiURL is where /v1 answers from outside.
@@ -130,34 +145,8 @@ func (g *server) apiURL() string {
 	return g.GatewayURL
 }
 
-func (g *server) openStore(ctx context.Context) (err error) {
-	if g.StoreURL == "sqlite://"+filepath.Join(g.DataDir, "mtls-authz.db") {
-		if err := os.MkdirAll(g.DataDir, 0o700); err != nil {
-			return fmt.Errorf("DATA_DIR: %w", err)
-		}
-	}
-	ca, err := g.storeCA()
-	if err != nil {
-		return err
-	}
-	g.store, err = store.Open(ctx, store.Config{
-		URL: g.StoreURL, CA: ca, ReportAllowed: g.ReportAllowed, MaxStale: g.MaxStale,
-		Progress: func(loaded, total int) {
-			g.log.Info("loading bindings", slog.Int("loaded", loaded), slog.Int("of", total))
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("STORE_URL: %w", err)
-	}
-	for _, damaged := range g.store.Damaged() {
-		g.log.Error("state", slog.String("error", damaged.Error()))
-	}
-	return nil
-}
-
 func (g *server) buildGateway(ctx context.Context, p program, tokens store.TokenKey) error {
-	decider, err := g.buildCache(ctx)
-	if err != nil {
+	if err := g.buildCache(ctx); err != nil {
 		return err
 	}
 	roots, err := g.routerRoots()
@@ -179,9 +168,9 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		return err
 	}
 	g.gateway = gateway.New(gateway.Config{
-		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.store.View().Fresh,
+		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
-		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Assert: signer.Sign, Router: upstream,
+		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
@@ -195,31 +184,6 @@ func (g *server) buildSigner(ctx context.Context) (*assertion.Signer, error) {
 	g.signer = assertion.New(assertion.Config{Issuer: g.GatewayURL, Seed: g.store.Key, Log: g.log})
 	g.background = append(g.background, g.signer.Run)
 	return g.signer, g.signer.Load(ctx)
-}
-
-func (g *server) buildCache(ctx context.Context) (*cache.Cache, error) {
-	if g.RedisURL != "" {
-		options, err := redis.ParseURL(g.RedisURL)
-		if err != nil {
-			return nil, errors.New("REDIS_URL: expected redis://[user:password@]host:port[/db] or rediss://")
-		}
-		if options.TLSConfig != nil {
-			if options.TLSConfig.RootCAs, err = g.extraRoots(); err != nil {
-				return nil, err
-			}
-		}
-		options.MaxRetries, options.ContextTimeoutEnabled, options.DialTimeout = -1, true, time.Second
-		key := []byte(g.CacheMACKey)
-		if len(key) == 0 {
-			if key, err = g.store.Key(ctx, "cache-mac"); err != nil {
-				return nil, err
-			}
-		}
-		g.redis = redis.NewClient(options)
-		g.shared = cache.NewShared(cache.SharedConfig{Client: g.redis, MACKey: key, Log: g.log, Metrics: g.registry})
-		g.background = append(g.background, g.shared.Run)
-	}
-	return cache.New(cache.Config{Entries: g.CacheEntries, TTL: g.CacheTTL, DenyTTL: g.CacheDenyTTL, Shared: g.shared, Metrics: g.registry})
 }
 
 // serve listens until ctx ends, then lets requests in flight finish within
@@ -236,7 +200,7 @@ func (g *server) serve(ctx context.Context) error {
 		running.Go(func() { f(background) })
 	}
 	g.log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version),
-		slog.String("gateway_url", g.GatewayURL), slog.String("policy_revision", g.policy.Revision()))
+		slog.String("gateway_url", g.GatewayURL))
 	return front.Serve(ctx, listener, front.Config{
 		Handler: g.routes(), Streams: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, dataPlane) },
 		BodyTimeout: 30 * time.Second, MinBodyRate: g.MinBodyRate, HeaderTimeout: g.HeaderTimeout, IdleTimeout: g.IdleTimeout,

@@ -46,6 +46,9 @@ func (s *Settings) complete(env *environment) []error {
 			refuse("VCAP_APPLICATION: application_id: %w", err)
 		}
 	}
+	if s.PolicyBundleToken != "" && !strings.HasPrefix(s.PolicyBundle, "https://") {
+		refuse("POLICY_BUNDLE_TOKEN: only for a POLICY_BUNDLE that is an https URL")
+	}
 	if s.MaxInFlightPerRoute == 0 {
 		s.MaxInFlightPerRoute = max(1, s.MaxInFlight/2)
 		s.settle("MAX_IN_FLIGHT_PER_ROUTE", strconv.Itoa(s.MaxInFlightPerRoute))

@@ -14,8 +14,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
 
 // Settings are what serve runs with; see docs/settings.md for each.
@@ -37,10 +39,14 @@ type Settings struct {
 	SystemCertPath                                 string
 	AssumeRouterTrust                              bool
 	ReportAllowed, AllowWildcards                  bool
-	PolicyBundle                                   string
+	PolicyBundle, PolicyBundleToken                string
+	PolicyKey                                      *bundle.Key
+	PolicyCandidate                                string
+	PolicyCandidateShare                           float64
 	PolicyPollInterval, PolicyTimeout              time.Duration
 	PolicyZone                                     *time.Location
-	CacheEntries                                   int
+	CacheEntries, CacheBytes                       int
+	CacheShared                                    cache.Use
 	CacheTTL, CacheDenyTTL                         time.Duration
 	CacheMACKey                                    string
 	MaxInFlight, MaxInFlightPerRoute               int
@@ -104,13 +110,20 @@ var definitions = []definition{
 	{name: "REPORT_MODE", fallback: "allow", set: choice("deny", "allow", func(s *Settings) *bool { return &s.ReportAllowed })},
 	{name: "ALLOW_WILDCARD_ROUTES", fallback: "false", set: boolean(func(s *Settings) *bool { return &s.AllowWildcards })},
 	{name: "CA_FILES", set: files(func(s *Settings) *[]identity.File { return &s.ExtraCAs })},
-	{name: "POLICY_BUNDLE", set: (*Settings).setPolicyBundle},
-	{name: "POLICY_BUNDLE_TOKEN", secret: true, set: notYet("bundles are not downloaded")},
-	{name: "POLICY_VERIFICATION_KEY_FILE", set: notYet("bundles are not verified")},
+	{name: "POLICY_BUNDLE", set: location(func(s *Settings) *string { return &s.PolicyBundle })},
+	{name: "POLICY_BUNDLE_TOKEN", secret: true, set: text(func(s *Settings) *string { return &s.PolicyBundleToken })},
+	{name: "POLICY_VERIFICATION_KEY_FILE", set: (*Settings).setPolicyKey},
+	{name: "POLICY_CANDIDATE", set: location(func(s *Settings) *string { return &s.PolicyCandidate })},
+	{name: "POLICY_CANDIDATE_SHARE", fallback: "0.1", set: share(func(s *Settings) *float64 { return &s.PolicyCandidateShare })},
 	{name: "POLICY_POLL_INTERVAL", fallback: "30s", set: duration(func(s *Settings) *time.Duration { return &s.PolicyPollInterval })},
 	{name: "POLICY_TIMEOUT", fallback: "50ms", set: duration(func(s *Settings) *time.Duration { return &s.PolicyTimeout })},
 	{name: "POLICY_TIME_ZONE", fallback: "UTC", set: (*Settings).setPolicyZone},
 	{name: "CACHE_ENTRIES", fallback: "100000", set: number(100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
+	{name: "CACHE_BYTES", fallback: "67108864", set: number(1<<40, func(s *Settings) *int { return &s.CacheBytes })},
+	{name: "CACHE_SHARED", fallback: "auto", set: func(s *Settings, v string) (err error) {
+		s.CacheShared, err = cache.ParseUse(v)
+		return err
+	}},
 	{name: "CACHE_TTL", fallback: "60s", set: duration(func(s *Settings) *time.Duration { return &s.CacheTTL })},
 	{name: "CACHE_DENY_TTL", fallback: "5s", set: duration(func(s *Settings) *time.Duration { return &s.CacheDenyTTL })},
 	{name: "CACHE_MAC_KEY", secret: true, set: password(func(s *Settings) *string { return &s.CacheMACKey })},

@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/cache/server"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/source"
 )
 
 func text(field func(*Settings) *string) func(*Settings, string) error {
@@ -73,10 +75,24 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, string) erro
 	}
 }
 
-// notYet refuses a setting that would protect, and does nothing in this version.
-func notYet(why string) func(*Settings, string) error {
-	return func(*Settings, string) error {
-		return fmt.Errorf("%s in this version; unset it", why)
+// share is a part of a whole.
+func share(field func(*Settings) *float64) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		f, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(f > 0 && f <= 1) { // which NaN is not
+			return fmt.Errorf("%q: expected a number above 0 and at most 1, such as 0.1", v)
+		}
+		*field(s) = f
+		return nil
+	}
+}
+
+// location is where a bundle comes from; it may be away at the start.
+func location(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		*field(s) = v
+		_, err := source.Open(source.Config{Location: v})
+		return err
 	}
 }
 
@@ -126,12 +142,12 @@ func (s *Settings) setStoreURL(v string) error {
 }
 
 func (s *Settings) setRedisURL(v string) error {
-	u, err := url.Parse(v)
-	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Host == "" {
-		return errors.New("expected redis://[user:password@]host:port or rediss://")
+	client, err := server.Client(v, nil) // which connects when it is used
+	if err != nil {
+		return err
 	}
 	s.RedisURL = v
-	return nil
+	return client.Close()
 }
 
 func (s *Settings) setXFCCFormat(v string) (err error) {
@@ -144,15 +160,13 @@ func (s *Settings) setRouterAddress(v string) (err error) {
 	return err
 }
 
-func (s *Settings) setPolicyBundle(v string) error {
-	if strings.Contains(v, "://") {
-		return errors.New("expected a directory or a .tar.gz file; this version does not download bundles")
-	}
-	if _, err := os.Stat(v); err != nil {
+func (s *Settings) setPolicyKey(v string) error {
+	pem, err := identity.File(v).Read()
+	if err != nil {
 		return err
 	}
-	s.PolicyBundle = v
-	return nil
+	s.PolicyKey, err = bundle.ParseKey(string(pem))
+	return err
 }
 
 func (s *Settings) setPolicyZone(v string) error {
