@@ -44,7 +44,7 @@ test-heavy: setup ## what takes too long for every change: fuzzing, 1 GiB stream
 
 bench: ## speed and allocations; the throughput is a ratio to a bare proxy in the same run
 	@mkdir -p $(BIN)
-	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) ./identity ./grants ./rego ./cache ./store ./gateway ./gateway/assertion | tee $(BIN)/bench.txt | grep -E '^(Benchmark|pkg|cpu)'
+	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) ./identity ./grants ./rego ./rego/reads ./cache ./store ./gateway ./gateway/assertion | tee $(BIN)/bench.txt | grep -E '^(Benchmark|pkg|cpu)'
 	@awk '/BenchmarkThroughput\/bare/{for(i=1;i<=NF;i++)if($$i=="requests/s")b=$$(i-1)} /BenchmarkThroughput\/gateway/{for(i=1;i<=NF;i++)if($$i=="requests/s")g=$$(i-1)} END{if(b>0)printf "throughput of the gateway / bare ReverseProxy: %.2f\n", g/b}' $(BIN)/bench.txt
 
 lint: $(LINT) ## golangci-lint with .golangci.yml

@@ -79,8 +79,9 @@ var mayImport = map[string][]string{
 	"playground/controller":        {},
 	"playground/controller/faults": {},
 	"playground/demo":              {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"cmd/mtls-authz/readiness":     {"rego/activation"},
 	"cmd/mtls-authz/settings":      {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":               {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server"},
+	"cmd/mtls-authz":               {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

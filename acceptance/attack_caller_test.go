@@ -139,13 +139,13 @@ func TestAttack20GrantsThatMeanMoreThanTheySay(t *testing.T) {
 	}
 
 	t.Run("nor a bundle that speaks for the gateway", func(t *testing.T) {
-		for name, files := range map[string]map[string]string{
+		for _, files := range map[string]map[string]string{
 			"the decision":     {"a.rego": "package mtls.authz\nimport rego.v1\ndecision := {\"allow\": true, \"policy\": \"\", \"reason\": \"\", \"headers\": {}}\n"},
 			"what is granted":  {"a.rego": "package mtls\nimport rego.v1\nauthz.granted := true\n"},
 			"granted, as data": {"data.json": `{"mtls":{"authz":{"granted":true}}}`},
 			"grants by a rule": {"a.rego": "package site\nimport rego.v1\ngrants := [{\"source\": \"cf:any\"}]\n"},
 		} {
-			refuseToServe(t, name, files)
+			unready(t, files)
 		}
 	})
 

@@ -2,11 +2,9 @@ package acceptance_test
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"unicode"
@@ -40,7 +38,7 @@ func TestAttack15PoliciesThatHangLeakOrFailOpen(t *testing.T) {
 			if name == "is tested and fails" {
 				files["a_test.rego"] = "package site.check.a_test\nimport rego.v1\nimport data.site.check.a\ntest_allows if a.allow\n"
 			}
-			refuseToServe(t, name, files)
+			unready(t, files)
 		}
 	})
 
@@ -52,23 +50,6 @@ func TestAttack15PoliciesThatHangLeakOrFailOpen(t *testing.T) {
 			assert.NotEqual(t, "local", r.line["cache"], "errors are not remembered")
 		}
 	})
-}
-
-// refuseToServe demands that a gateway with this bundle does not start, and
-// waits for it no longer than for anything else.
-func refuseToServe(t *testing.T, name string, files map[string]string) {
-	t.Helper()
-	dir := t.TempDir()
-	require.NoError(t, writeFiles(dir, files))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	command := exec.CommandContext(ctx, binary, "serve")
-	command.Dir, command.Env = t.TempDir(), complete(t, "POLICY_BUNDLE="+dir)
-	said, err := command.CombinedOutput()
-	require.Error(t, err)
-	assert.Equal(t, 1, command.ProcessState.ExitCode(), name)
-	assert.Contains(t, string(said), "POLICY_BUNDLE", name)
-	assert.NotContains(t, string(said), `"msg":"serving"`, name)
 }
 
 // Idle connections, heads that never end, heads that are too long: the others

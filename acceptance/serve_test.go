@@ -54,6 +54,15 @@ func launch(dir string, env []string) (s *server, err error) {
 }
 
 func tryLaunch(dir string, env []string) (*server, error) {
+	s, err := begin(dir, env)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.awaitHealth()
+}
+
+// begin starts serve and waits for nothing.
+func begin(dir string, env []string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -85,7 +94,7 @@ func tryLaunch(dir string, env []string) (*server, error) {
 		}
 		s.err = s.command.Wait()
 	}()
-	return s, s.awaitHealth()
+	return s, nil
 }
 
 func (s *server) awaitHealth() error {

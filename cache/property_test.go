@@ -242,7 +242,7 @@ func TestRememberedDecisionsEqualFreshOnes(t *testing.T) {
 	seed := rand.Uint64()
 	w := &writer{Rand: rand.New(rand.NewPCG(seed, 0))}
 	counts := map[string]int{}
-	for range rounds(40) {
+	for range rounds(25) {
 		p := w.policy(t)
 		if p == nil {
 			counts["refused"]++

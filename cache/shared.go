@@ -45,10 +45,11 @@ type Shared struct {
 	refused string
 }
 
+// write is an entry on its way to Redis, which has to forget it by its end.
 type write struct {
 	name  string
 	value []byte
-	ttl   time.Duration
+	end   time.Time
 }
 
 // SharedConfig configures [NewShared]. All fields but Use are required.
@@ -141,9 +142,13 @@ func (s *Shared) put(k entry.Key, e entry.Entry, now time.Time) {
 	if ttl < time.Millisecond || !s.writes.Closed() { // Redis counts in milliseconds, and 0 means for ever
 		return
 	}
+	if len(s.pending) == maxPending { // do not seal what is dropped
+		s.metrics.dropped.Inc()
+		return
+	}
 	select {
-	case s.pending <- write{name(k), s.seal.Write(k, e), ttl}:
-	default: // a slow Redis costs the entry.Entry, not memory
+	case s.pending <- write{name(k), s.seal.Write(k, e), time.Now().Add(ttl)}:
+	default: // a slow Redis costs the entry, not memory
 		s.metrics.dropped.Inc()
 	}
 }
@@ -162,7 +167,7 @@ func (s *Shared) Run(ctx context.Context) {
 			measured = time.Now()
 		}
 		if s.writes.Due() {
-			s.write(ctx, []write{{s.refused, nil, time.Second}}) // an empty value is no entry
+			s.write(ctx, []write{{s.refused, nil, time.Now().Add(time.Second)}}) // an empty value is no entry
 		}
 		pending := s.pending
 		if !s.Available() {
@@ -224,7 +229,7 @@ func (s *Shared) write(ctx context.Context, list []write) {
 	defer cancel()
 	results, err := s.cfg.Client.Pipelined(limited, func(p redis.Pipeliner) error {
 		for _, w := range list {
-			p.Set(limited, w.name, w.value, w.ttl)
+			p.Set(limited, w.name, w.value, max(time.Until(w.end), time.Millisecond))
 		}
 		return nil
 	})

@@ -121,7 +121,9 @@ func instanceOf(t testing.TB, shared cache.SharedConfig, cfg cache.Config) *inst
 func found(t testing.TB, client func() redis.UniversalClient, cfg cache.Config, r *rego.Request, allow bool) *instance {
 	t.Helper()
 	for range 20 {
-		i := newInstanceOf(t, client(), macKey, cfg)
+		at := client()
+		require.NoError(t, at.Ping(t.Context()).Err()) // connected
+		i := newInstanceOf(t, at, macKey, cfg)
 		decision, err := i.Decide(t.Context(), r)
 		require.NoError(t, err)
 		if i.log.count("redis does not answer") == 0 {

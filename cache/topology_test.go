@@ -108,7 +108,7 @@ func serverAt(t *testing.T, port int, args ...string) *redisServer {
 	t.Helper()
 	s := &redisServer{port: port, dir: t.TempDir(), args: args}
 	t.Cleanup(s.kill)
-	require.True(t, s.start(t), s.output.String())
+	require.True(t, s.start(t))
 	return s
 }
 

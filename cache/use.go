@@ -58,7 +58,7 @@ func (s *Shared) use(m miss) access {
 	}
 	if skip != "" {
 		s.metrics.skipped.WithLabelValues(skip).Inc()
-		return access{}
+		return access{writes: skip == "unavailable"} // it may be back before the entry ends
 	}
 	sample := s.cfg.Use == Auto && m.count.Asked()%sampleEvery == 0
 	return access{reads: !sample, writes: true}

@@ -89,7 +89,7 @@ func noteUpstream(res *http.Response) error {
 		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: x.leaver(res)})
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		if request.CheckUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
+		if request.CheckUpgrade(res.Header) != nil || len(res.Request.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
 			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", request.ErrMalformed)
 		}
 		x.record(res.StatusCode)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -228,7 +229,10 @@ func (x *exchange) decide() error {
 	request, err := x.ask(x.r.Context())
 	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
 	x.line.Cache = x.decision.Cache.String()
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrClientGone):
+		return err
+	case err != nil:
 		x.decision = rego.Decision{Policy: "gateway:policy_error", Reason: "policy_error"}
 	}
 	if x.g.Decided != nil {
@@ -251,8 +255,11 @@ func (x *exchange) ask(ctx context.Context) (*rego.Request, error) {
 		Host: x.target.Host, Path: x.target.Path, Segments: x.target.Segments, Now: x.started,
 	}
 	decision, err := x.g.Decider.Decide(ctx, request)
-	if err == nil {
+	switch {
+	case err == nil:
 		decision = rego.Confirm(decision, request)
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", ErrClientGone, err) // it waited for another's evaluation
 	}
 	x.decision = decision
 	return request, err

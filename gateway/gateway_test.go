@@ -242,6 +242,22 @@ func TestUpstreamFailuresAreTold(t *testing.T) {
 	assert.Contains(t, got.line["detail"], "upstream unreachable")
 }
 
+// A client that leaves while it waits for another's evaluation is no policy
+// error.
+func TestAClientThatLeavesDuringTheDecision(t *testing.T) {
+	var told told
+	w := newWorld(t, ok, func(c *gateway.Config) {
+		told.by(c)
+		c.Decider = deciderFunc(func(*rego.Request) (rego.Decision, error) { return rego.Decision{}, context.Canceled })
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	got := w.send(w.request().WithContext(ctx))
+	assert.Equal(t, []any{499, "denied", 499.0}, []any{got.Code, got.line["mtls_auth"], got.line["status"]})
+	assert.Empty(t, told.decided)
+	assert.Empty(t, told.used)
+}
+
 func TestAClientThatGoesAwayIsRecorded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := newWorld(t, func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }, nil)
@@ -313,6 +329,19 @@ func TestA101ThatWasNotAskedForIsRefused(t *testing.T) {
 }
 
 // A router that refuses with 400 is answered like one that refuses with 502.
+// Upgrade without Connection asks for nothing: the line and the answer say so.
+func TestA101IsNotAskedForByUpgradeAlone(t *testing.T) {
+	w := newWorld(t, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Connection", "Upgrade")
+		rw.Header().Set("Upgrade", "websocket")
+		rw.WriteHeader(http.StatusSwitchingProtocols)
+	}, nil)
+	r := w.request()
+	r.Header.Set("Upgrade", "websocket")
+	got := w.send(r)
+	assert.Equal(t, []any{400, "malformed_request", "denied", 400.0}, []any{got.Code, got.problem["reason"], got.line["mtls_auth"], got.line["status"]})
+}
+
 func TestTheRoutersRefusalIsABadGateway(t *testing.T) {
 	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)

@@ -3,9 +3,7 @@ package main
 import (
 	"net"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -13,8 +11,8 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/callerassertion"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/readiness"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
-	"github.com/mtls-authz/mtls-authz/rego/activation"
 )
 
 // dataPlane is where the protected routes' requests arrive.
@@ -38,9 +36,10 @@ func (g *server) routes() http.Handler {
 		e.Any(path, echo.WrapHandler(g.api), g.onBrokerHost)
 		e.RouteNotFound(path, echo.WrapHandler(g.api), g.onBrokerHost)
 	}
-	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", g.healthz)
+	ready := g.readiness()
+	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", echo.WrapHandler(http.HandlerFunc(ready.Health)))
 	e.Any(callerassertion.KeysPath, echo.WrapHandler(g.signer))
-	e.GET("/readyz", g.readyz)
+	e.GET("/readyz", echo.WrapHandler(http.HandlerFunc(ready.Report)))
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{})), g.onBrokerHost, g.readersOnly)
 	if g.selftest != nil {
@@ -88,58 +87,13 @@ func (g *server) readersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// healthz is for Cloud Foundry: once there is a first policy, this instance is
-// as good as another. The state was loaded before anything listened.
-func (g *server) healthz(c echo.Context) error {
-	if g.policy.Policy() == nil {
-		return c.String(http.StatusServiceUnavailable, "no policy yet\n")
-	}
-	return c.String(http.StatusOK, "ok\n")
-}
-
-// readiness is for people and monitors.
-type readiness struct {
-	Ready bool `json:"ready"`
-	// Reasons why not, and Notes that need not worry; only for readers.
-	Reasons []string `json:"reasons,omitempty"`
-	Notes   []string `json:"notes,omitempty"`
-}
-
-func (g *server) readyz(c echo.Context) error {
-	r := readiness{Ready: true}
-	if at, err := g.store.View().LastContact(); err != nil {
-		r.Reasons = append(r.Reasons, "state: not reached since "+at.UTC().Format(time.RFC3339)+": "+err.Error())
-	}
+func (g *server) readiness() *readiness.Readiness {
+	cfg := readiness.Config{LastContact: g.store.View().LastContact, Policy: g.policy, MayRead: g.mayRead}
 	if g.selftest != nil {
-		for router, err := range g.selftest.Findings() {
-			r.Reasons = append(r.Reasons, "router "+router+": "+err.Error())
-		}
-		slices.Sort(r.Reasons)
-	} else {
-		r.Notes = append(r.Notes, "router: ROUTER_TRUST=assume, nobody checks that forged certificates are stripped")
+		cfg.Routers = g.selftest.Findings
 	}
-	r.addPolicy(g.policy.Ready(), g.policy.Status())
-	if g.shared != nil && !g.shared.Available() {
-		r.Notes = append(r.Notes, "redis: "+g.shared.Reason()+"; decisions are not shared")
+	if g.shared != nil {
+		cfg.Redis = g.shared.Reason
 	}
-	status := http.StatusOK
-	if len(r.Reasons) > 0 {
-		r.Ready, status = false, http.StatusServiceUnavailable
-	}
-	if !g.mayRead(c.Request()) {
-		r.Reasons, r.Notes = nil, nil
-	}
-	return c.JSON(status, r)
-}
-
-// addPolicy: a policy that could not be replaced is in force all the same.
-func (r *readiness) addPolicy(none error, status activation.Status) {
-	switch {
-	case none != nil:
-		r.Reasons = append(r.Reasons, "policy: "+none.Error())
-	case status.Error != "":
-		r.Notes = append(r.Notes, "policy: the last good one stays in force: "+status.Error)
-	case status.From == activation.FromSaved:
-		r.Notes = append(r.Notes, "policy: its source is away; the saved bundle is in force")
-	}
+	return readiness.New(cfg)
 }

@@ -22,9 +22,9 @@ var (
 	partialKnown = ast.MustParseRef("data.partial.mtls.authz.known")
 )
 
-// deriveWithin bounds the derivation for one shape, which takes about a
-// millisecond.
-const deriveWithin = time.Second
+// deriveWithin bounds the derivation for one shape, which takes a few
+// milliseconds.
+const deriveWithin = 2 * time.Second
 
 // A Key tells what the decisions about routes of one shape are keyed by, beside
 // the policy's digest and the binding with its unexpired grants. It is

@@ -80,17 +80,17 @@ func (s Shape) String() string {
 }
 
 // grantsJSON is input.grants with every combination of source and conditions
-// that the shape allows, and every form of a pattern.
+// that the shape allows. The pattern is of every form at once.
 func (s Shape) grantsJSON() string {
 	conditions := []string{`{}`}
 	if s&methods != 0 {
 		conditions = append(conditions, `{"methods":["M"]}`)
 	}
 	if s&paths != 0 {
-		conditions = append(conditions, `{"paths":["/p","/p/**","/*"]}`)
+		conditions = append(conditions, `{"paths":["/*/**"]}`)
 	}
 	if s&methods != 0 && s&paths != 0 {
-		conditions = append(conditions, `{"methods":["M"],"paths":["/p","/p/**","/*"]}`)
+		conditions = append(conditions, `{"methods":["M"],"paths":["/*/**"]}`)
 	}
 	list := "[" + strings.Join(conditions, ",") + "]"
 	of := func(kind Shape, present, absent string) string {

@@ -76,7 +76,8 @@ func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
 	bad := map[string]string{
 		"PORT": "70000", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",
 		"CALLER_CA_FILES": "/nowhere/ca.pem", "XFCC_FORMAT": "xml", "ROUTER_ADDRESS": "router", "ROUTER_CA_FILES": "-----BEGIN CERTIFICATE-----\n", "ROUTER_TRUST": "yes",
-		"REPORT_MODE": "off", "ALLOW_WILDCARD_ROUTES": "1", "POLICY_BUNDLE": "/nowhere/bundle", "POLICY_TIMEOUT": "50", "POLICY_TIME_ZONE": "Mars/Base", "CACHE_ENTRIES": "-1",
+		"REPORT_MODE": "off", "ALLOW_WILDCARD_ROUTES": "1", "POLICY_BUNDLE": "http://h/bundle.tar.gz", "POLICY_CANDIDATE": "ftp://h/x", "POLICY_CANDIDATE_SHARE": "NaN", "POLICY_VERIFICATION_KEY_FILE": "/nowhere/key.pem",
+		"CACHE_SHARED": "sometimes", "MIN_BODY_RATE": "-1", "POLICY_TIMEOUT": "50", "POLICY_TIME_ZONE": "Mars/Base", "CACHE_ENTRIES": "-1",
 		"CACHE_TTL": "0s", "CACHE_MAC_KEY": "short-mac", "MAX_IN_FLIGHT": "many", "LOG_LEVEL": "loud", "READ_USERNAME": "reader", "CF_INSTANCE_CERT": "/nowhere/instance.crt",
 	}
 	_, err := settings.Load(environ(bad))
@@ -179,7 +180,7 @@ func TestDataDirNamesTheDatabase(t *testing.T) {
 func TestNoSecretIsPrinted(t *testing.T) {
 	s, err := settings.Load(minimal(t, map[string]string{
 		"BROKER_PASSWORD": "ab://SECRETpassword", "CACHE_MAC_KEY": "x1://SECRETSECRETSECRET", "READ_USERNAME": "r", "READ_PASSWORD": "SECRET",
-		"REDIS_URL": "redis://SECRETTOKEN@h:6379?password=SECRET",
+		"REDIS_URL": "redis://SECRETTOKEN@h:6379",
 	}))
 	require.NoError(t, err)
 	var out bytes.Buffer
@@ -190,10 +191,14 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	assert.NotContains(t, err.Error(), "SECRET")
 }
 
-// What would protect and is not there yet is refused, not ignored.
-func TestSettingsOfALaterVersionAreRefused(t *testing.T) {
-	for _, name := range []string{"POLICY_VERIFICATION_KEY_FILE", "POLICY_BUNDLE_TOKEN"} {
-		_, err := settings.Load(minimal(t, map[string]string{name: "anything"}))
-		assert.ErrorContains(t, err, name)
+// A token that nothing is done with would be believed to protect.
+func TestATokenIsForAServer(t *testing.T) {
+	for _, where := range []string{"", "/bundles/company", "bundle.tar.gz"} {
+		_, err := settings.Load(minimal(t, map[string]string{"POLICY_BUNDLE": where, "POLICY_BUNDLE_TOKEN": "SECRET"}))
+		require.ErrorContains(t, err, "POLICY_BUNDLE_TOKEN")
+		assert.NotContains(t, err.Error(), "SECRET")
 	}
+	s, err := settings.Load(minimal(t, map[string]string{"POLICY_BUNDLE": "https://bundles.example/company.tar.gz", "POLICY_BUNDLE_TOKEN": "SECRET"}))
+	require.NoError(t, err)
+	assert.Equal(t, "SECRET", s.PolicyBundleToken)
 }
