@@ -139,8 +139,10 @@ func (x *exchange) refuse(err error) {
 func upstreamError(r *http.Request, err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, leg3.ErrRejected), errors.Is(err, request.ErrMalformed), errors.Is(err, front.ErrSlow):
+	case errors.Is(err, leg3.ErrRejected), errors.Is(err, request.ErrMalformed):
 		return err
+	case front.Slow(r):
+		return errors.Join(front.ErrSlow, err)
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)
 	case errors.Is(err, leg3.ErrTimeout), errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,14 @@ type pacedBody struct {
 	// left is what the window still needs, and waited what it has taken.
 	left   int64
 	waited time.Duration
+	slow   atomic.Bool
+}
+
+// Slow reports whether the body of a request came too slowly. The error of its
+// Read may be lost on the way: net/http ends the request's context too.
+func Slow(r *http.Request) bool {
+	b, ok := r.Body.(*pacedBody)
+	return ok && b.slow.Load()
 }
 
 // Read implements io.Reader. Once the body has ended there is no deadline: the
@@ -53,6 +62,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.waited += time.Since(began)
 	_ = b.control.SetReadDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		b.slow.Store(true)
 		err = fmt.Errorf("%w: %w", ErrSlow, err)
 	}
 	return n, err
