@@ -136,6 +136,18 @@ func TestRoutesThatAreRefused(t *testing.T) { // S10, S11
 	}
 }
 
+func TestRoutesBelowTheGatewaysOwnWildcard(t *testing.T) {
+	b := newTestbed(t)
+	b.cfg.OwnHosts = []string{"*.gateway.example"}
+	b.restart()
+	s := service(grants.ScopeOrg)
+	b.created()(b.CreateService(ctx, s, nil))
+	for _, name := range []string{"any.gateway.example", "ANY.gateway.example/path", "deep.any.gateway.example"} {
+		require.Contains(t, b.rejected()(b.BindRoute(ctx, routeOf(s, bindingA, name), nil)).Description(), "gateway itself", name)
+	}
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "any-gateway.example"), nil))
+}
+
 func TestWildcardsWhereTheOperatorAllowsThem(t *testing.T) {
 	b := newTestbed(t)
 	b.cfg.AllowWildcards = true

@@ -87,7 +87,7 @@ func TestAuditSaysWhoChangedWhatInWhichRequest(t *testing.T) {
 	bound := b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.example"), nil))
 	unbound := b.ok()(b.UnbindRoute(ctx, routeOf(s, bindingA, "a.example")))
 
-	list, total, err := b.cfg.Store.Audit(ctx, store.Filter{}, store.Page{})
+	list, total, err := b.cfg.Store.Audit(ctx, store.AuditFilter{}, store.Page{Descending: true})
 	require.NoError(t, err)
 	require.Equal(t, 3, total)
 	require.Equal(t, store.Cause{RequestID: "vcap-1", RequestIdentity: "request-1"}, list[2].Cause)

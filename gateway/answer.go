@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/streams"
 )
 
 // answerWriter is the response on its way to the client: it puts the decision
@@ -17,8 +20,20 @@ type answerWriter struct {
 	enteredRoute string
 }
 
-// Unwrap lets http.ResponseController reach Flush and Hijack.
+// Unwrap lets http.ResponseController reach Flush.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Hijack implements http.Hijacker for upgraded connections, which are
+// WebSockets: nothing else is let through.
+func (w *answerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return conn, buffered, err
+	}
+	socket := &streams.WebSocket{Conn: conn}
+	w.x.socket.Store(socket)
+	return socket, buffered, nil
+}
 
 // WriteHeader implements http.ResponseWriter, interim answers included.
 func (w *answerWriter) WriteHeader(status int) {

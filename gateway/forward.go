@@ -7,9 +7,10 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
-	"sync"
 
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/streams"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -23,6 +24,7 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (x *exchange) forward() {
 	ctx, cancel := context.WithTimeout(context.WithValue(x.r.Context(), exchangeKey{}, x), x.g.MaxStream)
 	defer cancel()
+	x.cut = cancel
 	x.g.proxy.ServeHTTP(x.w, x.r.WithContext(ctx))
 }
 
@@ -31,7 +33,7 @@ func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
 		Rewrite:        rewrite,
 		Transport:      router,
 		FlushInterval:  -1,
-		BufferPool:     &bufferPool{},
+		BufferPool:     &leg3.Buffers{},
 		ModifyResponse: noteUpstream,
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			x := exchangeOf(r.Context())
@@ -68,39 +70,8 @@ func rewrite(p *httputil.ProxyRequest) {
 		h[header.Name] = []string{header.Value}
 	}
 	if p.Out.Body != nil && len(p.In.Trailer) > 0 {
-		forwardTrailers(p)
+		headers.ForwardTrailers(p.In, p.Out)
 	}
-}
-
-// forwardTrailers sends the announced request trailers on, without those that
-// only the gateway may send.
-func forwardTrailers(p *httputil.ProxyRequest) {
-	p.Out.Trailer = make(http.Header, len(p.In.Trailer))
-	for name := range p.In.Trailer {
-		if !headers.IsForgedTrailer(name) {
-			p.Out.Trailer[name] = nil
-		}
-	}
-	p.Out.Body = &trailerBody{ReadCloser: p.Out.Body, from: p.In, to: p.Out.Trailer}
-}
-
-// trailerBody copies the values of trailers when the body has ended, which is
-// when net/http knows them.
-type trailerBody struct {
-	io.ReadCloser
-	from *http.Request
-	to   http.Header
-}
-
-// Read implements io.Reader.
-func (b *trailerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		for name := range b.to {
-			b.to[name] = b.from.Trailer[name]
-		}
-	}
-	return n, err
 }
 
 // noteUpstream takes down what leg 3 answered; a switch of protocols is
@@ -109,6 +80,9 @@ func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	x.clean(res.Header)
+	if staysOpen(res) {
+		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: x.leaver(res)})
+	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		if checkUpgrade(res.Header) != nil || len(x.r.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
 			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", ErrMalformed)
@@ -117,19 +91,3 @@ func noteUpstream(res *http.Response) error {
 	}
 	return nil
 }
-
-// bufferPool keeps ReverseProxy's copy buffers.
-type bufferPool struct{ pool sync.Pool }
-
-const copyBuffer = 32 << 10
-
-// Get implements httputil.BufferPool.
-func (p *bufferPool) Get() []byte {
-	if b, ok := p.pool.Get().(*[copyBuffer]byte); ok {
-		return b[:]
-	}
-	return make([]byte, copyBuffer)
-}
-
-// Put implements httputil.BufferPool.
-func (p *bufferPool) Put(b []byte) { p.pool.Put((*[copyBuffer]byte)(b)) }

@@ -3,71 +3,32 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/load"
+	"github.com/mtls-authz/mtls-authz/gateway/streams"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
-	"github.com/mtls-authz/mtls-authz/store"
 )
-
-// A Decider decides a request: the policy itself, or a cache in front of it.
-type Decider interface {
-	Decide(ctx context.Context, r *rego.Request) (rego.Decision, error)
-}
-
-// Config configures [New]. Fields without a default are required.
-type Config struct {
-	// Access returns what applies to a binding as far as memory knows, nil if
-	// there is none.
-	Access func(bindingID string) *grants.Access
-	// Lookup asks the store about a binding that memory does not know, since
-	// another instance may just have made it. Nil: memory knows all.
-	Lookup func(ctx context.Context, bindingID string) (*grants.Access, error)
-	Tokens store.TokenKey
-	// Ready returns why nothing can be decided yet; nil: ready.
-	Ready    func() error
-	Verifier *identity.Verifier
-	// Format is the form of the certificate header, by host.
-	Format target.ByHost[identity.Format]
-	// Trust returns why the router of a host is not proven; nil: it is.
-	Trust func(ctx context.Context, host string) error
-	// OwnApp is the gateway's own app guid; zero outside Cloud Foundry.
-	OwnApp identity.GUID
-	// Policy returns the policy in force.
-	Policy  func() *rego.Policy
-	Decider Decider
-	// Router is leg 3.
-	Router http.RoundTripper
-	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one
-	// binding.
-	MaxInFlight, MaxInFlightPerRoute int
-	// MaxStream bounds one forwarded request, answer and stream included.
-	MaxStream time.Duration
-	// Log gets the decision lines.
-	Log *slog.Logger
-	// Metrics gets the gateway's collectors.
-	Metrics prometheus.Registerer
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
-}
 
 // Gateway is the handler of /r/{binding}/{token}. Create it with [New].
 type Gateway struct {
 	Config
 	proxy   *httputil.ReverseProxy
 	load    *load.Load
-	metrics *metrics
+	streams *streams.Open
+	metrics *line.Metrics
 }
 
 // New returns the gateway.
@@ -75,11 +36,18 @@ func New(cfg Config) *Gateway {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute)}
-	g.metrics = newMetrics(cfg.Metrics, g.load)
+	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute), streams: streams.New(cfg.Metrics)}
+	g.metrics = line.NewMetrics(cfg.Metrics, g.load.InFlight)
 	g.proxy = newProxy(cfg.Router)
 	return g
 }
+
+// Run cuts open streams whose permission has ended, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) { g.streams.Run(ctx) }
+
+// Farewell ends the open streams because this instance goes away, WebSockets
+// with a close frame. It takes until ctx ends, and a second, at most.
+func (g *Gateway) Farewell(ctx context.Context) { g.streams.Farewell(ctx) }
 
 // exchange is one request on its walk.
 type exchange struct {
@@ -102,7 +70,14 @@ type exchange struct {
 	caller   identity.Caller
 	decision rego.Decision
 
-	line line
+	line line.Line
+	// recorded tells that the line has been written.
+	recorded bool
+	// cut ends what goes on; streamEnds tells that an open stream has ended.
+	cut        context.CancelFunc
+	streamEnds func()
+	// socket is the client's side of an upgraded connection.
+	socket atomic.Pointer[streams.WebSocket]
 }
 
 // ServeHTTP walks one request.
@@ -121,6 +96,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(err)
 		return
 	}
+	if g.Used != nil {
+		g.Used(x.line.Binding, x.started)
+	}
 	x.forward()
 }
 
@@ -137,12 +115,12 @@ func (x *exchange) walk(steps ...func() error) error {
 // begin deletes forged headers before anything can fail.
 func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{g: g, r: r, id: uuid.NewString(), started: g.Now()}
+	x.line = line.Begin(x.id, r)
 	x.w = &answerWriter{ResponseWriter: w, x: x}
 	for name := range r.Header {
 		x.hop = x.hop || headers.Plain(name) == strings.ToLower(headers.Hop)
 	}
 	headers.DeleteForged(r.Header)
-	x.line.begin(r)
 	return x
 }
 
@@ -150,6 +128,9 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 func (x *exchange) admit() error {
 	if err := x.g.Ready(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	if front.Surplus(x.r.Context()) {
+		return fmt.Errorf("%w: connections", ErrOverloaded)
 	}
 	if !x.g.load.Enter() {
 		return ErrOverloaded
@@ -224,7 +205,7 @@ func (x *exchange) identify() error {
 		return x.unverified
 	}
 	x.caller = x.verified
-	x.line.setCaller(x.caller)
+	x.line.SetCaller(x.caller)
 	return nil
 }
 
@@ -239,25 +220,37 @@ func (x *exchange) guard() error {
 	return nil
 }
 
-// decide asks cache and policy, and confirms what they allow.
+// decide asks the policy and tells what it said.
 func (x *exchange) decide() error {
-	request := &rego.Request{
-		Policy: x.policy, Live: x.live, Caller: x.caller, Method: x.r.Method,
-		Host: x.target.Host, Path: x.target.Path, Segments: x.target.Segments, Now: x.started,
-	}
 	before := x.g.Now()
-	decision, err := x.g.Decider.Decide(x.r.Context(), request)
+	request, err := x.ask(x.r.Context())
 	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
-	x.line.Cache = decision.Cache.String()
+	x.line.Cache = x.decision.Cache.String()
 	if err != nil {
 		return err
 	}
-	x.decision = rego.Confirm(decision, request)
+	if x.g.Decided != nil {
+		x.g.Decided(x.id, request, x.decision)
+	}
 	if !x.decision.Allow {
 		return ErrDenied
 	}
 	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
 	return nil
+}
+
+// ask asks cache and policy, and confirms what they allow.
+func (x *exchange) ask(ctx context.Context) (*rego.Request, error) {
+	request := &rego.Request{
+		Policy: x.policy, Live: x.live, Caller: x.caller, Method: x.r.Method,
+		Host: x.target.Host, Path: x.target.Path, Segments: x.target.Segments, Now: x.started,
+	}
+	decision, err := x.g.Decider.Decide(ctx, request)
+	if err == nil {
+		decision = rego.Confirm(decision, request)
+	}
+	x.decision = decision
+	return request, err
 }
 
 // waive lets a refusal pass in report mode; what keeps the gateway itself safe was

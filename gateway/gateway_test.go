@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
@@ -347,3 +350,33 @@ func TestSlowBodiesDoNotHoldRefusals(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(answer), "403 Forbidden")
 }
+
+// A client that stops sending is told so; the app saw only a part.
+func TestABodyThatStopsIsTheClientsFault(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); ok(w, r) }, nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() {
+		_ = front.Serve(t.Context(), listener, front.Config{
+			Handler: w.gateway, Streams: func(*http.Request) bool { return true }, BodyTimeout: time.Second, MinBodyRate: 10,
+			HeaderTimeout: patience, MaxHeaderBytes: 64 << 10, MaxConnections: 10, Drain: time.Millisecond,
+			Farewell: func(context.Context) {}, Log: slog.New(slog.DiscardHandler),
+		})
+	}()
+	forged := w.request()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+listener.Addr().String()+forged.URL.Path, io.MultiReader(strings.NewReader("a part"), make(never)))
+	require.NoError(t, err)
+	request.Header = forged.Header
+	res, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	assert.Equal(t, http.StatusRequestTimeout, res.StatusCode)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	assert.Contains(t, string(body), `"reason":"request_timeout"`)
+}
+
+// never is a reader of nothing, for ever.
+type never chan struct{}
+
+func (n never) Read([]byte) (int, error) { <-n; return 0, io.EOF }

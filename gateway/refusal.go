@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -76,6 +77,7 @@ var answers = []answer{
 	{leg3.ErrRejected, http.StatusBadGateway, "router_rejected", "The router refused to deliver the request.", false},
 	{ErrUpstreamUnreachable, http.StatusBadGateway, "upstream_unreachable", "The router or the app could not be reached.", true},
 	{ErrUpstreamTimeout, http.StatusGatewayTimeout, "upstream_timeout", "The app did not answer in time.", true},
+	{front.ErrSlow, http.StatusRequestTimeout, "request_timeout", "The body of the request comes too slowly.", true},
 	{ErrClientGone, 499, "client_gone", "The client closed the request.", true},
 }
 
@@ -139,7 +141,7 @@ func (x *exchange) refuse(err error) {
 func upstreamError(r *http.Request, err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrMalformed):
+	case errors.Is(err, leg3.ErrRejected), errors.Is(err, ErrMalformed), errors.Is(err, front.ErrSlow):
 		return err
 	case r.Context().Err() != nil && errors.Is(context.Cause(r.Context()), context.Canceled):
 		return errors.Join(ErrClientGone, err)

@@ -44,7 +44,7 @@ const (
 var ReservedReasons = []string{
 	"not_ready", "overloaded", "unknown_binding", "malformed_request", "loop", "route_mismatch", "router_untrusted",
 	"no_certificate", "untrusted_certificate", "identity_extraction", "scope", "no_grants", ReasonNoMatchingGrant,
-	"policy_error", "router_rejected", "upstream_unreachable", "upstream_timeout",
+	"policy_error", "router_rejected", "upstream_unreachable", "upstream_timeout", "request_timeout",
 }
 
 const (

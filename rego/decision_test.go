@@ -75,7 +75,7 @@ func TestReasonsOfDenials(t *testing.T) {
 	for _, bad := range []string{"", "A", "Freeze", "1a", "_a", "a-b", "a b", "é", "a\n", longest + "9"} {
 		assert.Equal(t, "policy_denied", of("policy:one", bad), "%q", bad)
 	}
-	require.Len(t, rego.ReservedReasons, 17)
+	require.Len(t, rego.ReservedReasons, 18)
 	for _, reserved := range rego.ReservedReasons {
 		assert.Equal(t, "policy_denied", of("policy:one", reserved))
 	}

@@ -48,7 +48,7 @@ func (s *Store) CreateBinding(ctx context.Context, cause Cause, b Binding) (stor
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err := t.refuseDeleted(ctx, kindBinding, b.ID); err != nil {
+		if err := t.refuseDeleted(ctx, record.KindBinding, b.ID); err != nil {
 			return err
 		}
 		err = t.exec(ctx, `INSERT INTO bindings (`+record.BindingColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
@@ -60,13 +60,14 @@ func (s *Store) CreateBinding(ctx context.Context, cause Cause, b Binding) (stor
 		if stored, err = record.ReadBinding(ctx, t, b.ID); err != nil {
 			return err
 		}
-		return t.audit(ctx, Entry{Action: "create", Kind: kindBinding, ID: b.ID, After: contentOfBinding(stored)})
+		return t.audit(ctx, Entry{Action: "create", Kind: record.KindBinding, ID: b.ID, After: stored.Content()})
 	})
 	return stored, created, err
 }
 
-// DeleteBinding deletes a binding of an instance, or returns [ErrNotFound]. In
-// both cases the id is not taken again for an hour.
+// DeleteBinding deletes a binding of an instance, of whatever instance if
+// instanceID is "", or returns [ErrNotFound]. In both cases the id is not taken
+// again for an hour.
 func (s *Store) DeleteBinding(ctx context.Context, cause Cause, instanceID, id string) error {
-	return s.remove(ctx, cause, kindBinding, instanceID, id)
+	return s.remove(ctx, cause, record.KindBinding, instanceID, id)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/store/database"
+	"github.com/mtls-authz/mtls-authz/store/record"
 )
 
 // Tombstones: a platform may send a DELETE before the PUT that it takes back,
@@ -19,11 +20,6 @@ const (
 	tombstonesAtOnce = 1000
 )
 
-const (
-	kindInstance = "instance"
-	kindBinding  = "binding"
-)
-
 // errUnchanged ends a transaction that found nothing to do.
 var errUnchanged = errors.New("unchanged")
 
@@ -31,7 +27,7 @@ var errUnchanged = errors.New("unchanged")
 // revision, for one cause.
 type transaction struct {
 	*sql.Tx
-	instanceID string
+	instanceID string // "": not known yet
 	cause      Cause
 	revision   int64
 	now        time.Time
@@ -76,7 +72,7 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 	case t.parts == 0:
 		return false, fmt.Errorf("%w: a change without an audit entry", ErrUnavailable)
 	}
-	bound, err := s.view.Read(ctx, tx, instanceID)
+	bound, err := s.view.Read(ctx, tx, t.instanceID)
 	if err != nil {
 		return false, err
 	}
@@ -86,7 +82,7 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 	if err := tx.Commit(); err != nil {
 		return false, database.Unavailable(err)
 	}
-	s.view.Set(t.revision, instanceID, bound)
+	s.view.Set(t.revision, t.instanceID, bound)
 	return true, nil
 }
 
@@ -95,7 +91,7 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 func (s *Store) remove(ctx context.Context, cause Cause, kind, instanceID, id string) error {
 	missing := false
 	_, err := s.change(ctx, cause, instanceID, func(ctx context.Context, t *transaction) error {
-		gone, err := t.deleteRows(ctx, kind, instanceID, id)
+		gone, err := t.deleteRows(ctx, kind, id)
 		if err != nil {
 			return err
 		}
@@ -118,16 +114,20 @@ func (s *Store) remove(ctx context.Context, cause Cause, kind, instanceID, id st
 
 // deleteRows returns what it deleted, bindings first. It does not parse it:
 // damaged rows can be deleted.
-func (t *transaction) deleteRows(ctx context.Context, kind, instanceID, id string) ([]Entry, error) {
-	if kind == kindInstance {
-		bindings, _, err := database.ReadAll(ctx, t, scanDeletedBinding, `DELETE FROM bindings WHERE instance_id = $1 RETURNING id, route, parameters`, id)
+func (t *transaction) deleteRows(ctx context.Context, kind, id string) ([]Entry, error) {
+	if kind == record.KindInstance {
+		bindings, _, err := database.ReadAll(ctx, t, record.ScanDeletedBinding, `DELETE FROM bindings WHERE instance_id = $1 RETURNING `+record.DeletedBindingColumns, id)
 		if err != nil {
 			return nil, err
 		}
-		instances, _, err := database.ReadAll(ctx, t, scanDeletedInstance, `DELETE FROM instances WHERE id = $1 RETURNING id, plan_id, plan_scope, org, space, parameters`, id)
+		instances, _, err := database.ReadAll(ctx, t, record.ScanDeletedInstance, `DELETE FROM instances WHERE id = $1 RETURNING `+record.DeletedInstanceColumns, id)
 		return append(bindings, instances...), err
 	}
-	gone, _, err := database.ReadAll(ctx, t, scanDeletedBinding, `DELETE FROM bindings WHERE id = $1 AND instance_id = $2 RETURNING id, route, parameters`, id, instanceID)
+	gone, _, err := database.ReadAll(ctx, t, record.ScanDeletedBinding,
+		`DELETE FROM bindings WHERE id = $1 AND ($2 = '' OR instance_id = $2) RETURNING `+record.DeletedBindingColumns, id, t.instanceID)
+	if len(gone) > 0 {
+		t.instanceID = gone[0].InstanceID
+	}
 	if err != nil || len(gone) > 0 {
 		return gone, err
 	}
@@ -136,6 +136,14 @@ func (t *transaction) deleteRows(ctx context.Context, kind, instanceID, id strin
 		err = ErrNotFound // it lives on in another instance
 	}
 	return nil, err
+}
+
+// audit adds an entry to what the transaction changes.
+func (t *transaction) audit(ctx context.Context, e Entry) error {
+	t.parts++
+	return t.exec(ctx, `INSERT INTO audit (part, `+record.EntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		t.parts, t.revision, t.now.UnixMilli(), e.Action, e.Kind, e.ID, t.instanceID,
+		t.cause.By, t.cause.RequestID, t.cause.RequestIdentity, string(e.Before), string(e.After))
 }
 
 func (t *transaction) bury(ctx context.Context, entry Entry) error {

@@ -123,7 +123,7 @@ func TestBrokenDatabaseIsNeverErrNotFound(t *testing.T) {
 }
 
 func testBrokenDatabaseIsNeverErrNotFound(t *testing.T, fresh database) {
-	for _, statement := range []string{`DELETE FROM counter`, `DROP TABLE counter`, `DROP TABLE bindings`} {
+	for _, statement := range []string{`DELETE FROM counter`, `DROP TABLE counter`, `ALTER TABLE bindings RENAME TO away`} {
 		url := fresh(t)
 		s := twoInstances(t, url)
 		sqlOn(t, url, statement)

@@ -105,6 +105,7 @@ func TestPostgresKilledAndStartedAgain(t *testing.T) {
 	s, other := open(t, url), open(t, url)
 	create(t, s, "i", "{}")
 	bind(t, s, "i", "kept", "{}")
+	await(t, func() bool { return other.View().Access("kept") != nil })
 	f := startTraffic(t, s)
 	for range 3 {
 		time.Sleep(100 * time.Millisecond)
@@ -131,6 +132,7 @@ func TestPostgresFrozen(t *testing.T) {
 	s, other := openWith(t, cfg), openWith(t, cfg)
 	create(t, s, "i", "{}")
 	bind(t, s, "i", "kept", "{}")
+	await(t, func() bool { return other.View().Access("kept") != nil })
 	f := startTraffic(t, s)
 	for range 2 {
 		time.Sleep(100 * time.Millisecond)
@@ -141,7 +143,7 @@ func TestPostgresFrozen(t *testing.T) {
 			"lookup": func() error { _, err := s.View().Lookup(ctx, "not-in-the-view"); return err },
 			"ping":   func() error { return s.Ping(ctx) },
 			"key":    func() error { _, err := s.Key(ctx, "frozen"); return err },
-			"list":   func() error { _, _, err := s.Instances(ctx, store.Page{}); return err },
+			"list":   func() error { _, _, err := s.Instances(ctx, store.InstanceFilter{}, store.Page{}); return err },
 		} {
 			ended := make(chan error, 1)
 			go func() { ended <- call() }()

@@ -105,38 +105,6 @@ func TestRestoredDatabaseIsBelieved(t *testing.T) {
 	})
 }
 
-// A newer release has migrated; this one still works on what it knows.
-func TestSchemaOfTheNextRelease(t *testing.T) {
-	onEach(t, func(t *testing.T, fresh database) {
-		url := fresh(t)
-		require.NoError(t, twoInstances(t, url).Close())
-		sqlOn(t, url, `ALTER TABLE bindings ADD COLUMN next_release TEXT NOT NULL DEFAULT ''`)
-		sqlOn(t, url, `CREATE TABLE next_release (id TEXT PRIMARY KEY)`)
-		applied := "true"
-		if strings.HasPrefix(url, "sqlite:") {
-			applied = "1"
-		}
-		sqlOn(t, url, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (3, `+applied+`)`)
-		s := open(t, url)
-		bind(t, s, "i", "new", "{}")
-		require.NotNil(t, s.View().Access("b1"))
-	})
-}
-
-// The state of the release before is taken over.
-func TestMigrationKeepsTheState(t *testing.T) {
-	onEach(t, func(t *testing.T, fresh database) {
-		url := fresh(t)
-		require.NoError(t, twoInstances(t, url).Close())
-		for _, statement := range []string{`DROP TABLE audit`, `DROP TABLE tombstones`, `DELETE FROM goose_db_version WHERE version_id = 2`} {
-			sqlOn(t, url, statement)
-		}
-		s := open(t, url)
-		require.NotNil(t, s.View().Access("b1"))
-		require.NoError(t, s.DeleteBinding(ctx, by, "i", "b1"))
-	})
-}
-
 func TestLookupReadsThrough(t *testing.T) { onEach(t, testLookupReadsThrough) }
 
 func testLookupReadsThrough(t *testing.T, fresh database) {

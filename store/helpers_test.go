@@ -65,15 +65,21 @@ func openWith(t testing.TB, cfg store.Config) *store.Store {
 // sqlOn runs a statement behind the store's back.
 func sqlOn(t testing.TB, url, statement string, args ...any) {
 	t.Helper()
+	db := connect(t, url)
+	defer func() { require.NoError(t, db.Close()) }()
+	_, err := db.Exec(statement, args...)
+	require.NoError(t, err)
+}
+
+func connect(t testing.TB, url string) *sql.DB {
+	t.Helper()
 	driver, name := "pgx", url
 	if file, ok := strings.CutPrefix(url, "sqlite://"); ok {
 		driver, name = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
 	}
 	db, err := sql.Open(driver, name)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
-	_, err = db.Exec(statement, args...)
-	require.NoError(t, err)
+	return db
 }
 
 // clock is one that tests set.

@@ -30,7 +30,7 @@ func (s *Store) CreateInstance(ctx context.Context, cause Cause, i Instance) (cr
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err := t.refuseDeleted(ctx, kindInstance, i.ID); err != nil {
+		if err := t.refuseDeleted(ctx, record.KindInstance, i.ID); err != nil {
 			return err
 		}
 		now := t.now.UnixMilli()
@@ -44,7 +44,7 @@ func (s *Store) CreateInstance(ctx context.Context, cause Cause, i Instance) (cr
 		if err != nil {
 			return err
 		}
-		return t.audit(ctx, Entry{Action: "create", Kind: kindInstance, ID: i.ID, After: contentOfInstance(stored)})
+		return t.audit(ctx, Entry{Action: "create", Kind: record.KindInstance, ID: i.ID, After: stored.Content()})
 	})
 }
 
@@ -72,7 +72,7 @@ func (s *Store) UpdateInstance(ctx context.Context, cause Cause, id string, f fu
 		if err != nil {
 			return err
 		}
-		return t.audit(ctx, Entry{Action: "update", Kind: kindInstance, ID: id, Before: contentOfInstance(current), After: contentOfInstance(stored)})
+		return t.audit(ctx, Entry{Action: "update", Kind: record.KindInstance, ID: id, Before: current.Content(), After: stored.Content()})
 	})
 	return err
 }
@@ -80,5 +80,5 @@ func (s *Store) UpdateInstance(ctx context.Context, cause Cause, id string, f fu
 // DeleteInstance deletes an instance and whatever is still bound to it, or
 // returns [ErrNotFound]. In both cases the id is not taken again for an hour.
 func (s *Store) DeleteInstance(ctx context.Context, cause Cause, id string) error {
-	return s.remove(ctx, cause, kindInstance, id, id)
+	return s.remove(ctx, cause, record.KindInstance, id, id)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/store/database"
 	"github.com/mtls-authz/mtls-authz/store/record"
+	"github.com/mtls-authz/mtls-authz/store/usage"
 	"github.com/mtls-authz/mtls-authz/store/view"
 )
 
@@ -47,6 +48,9 @@ type Config struct {
 	// PollInterval is how often the changes of other processes are looked for.
 	// Default: 250 ms.
 	PollInterval time.Duration
+	// UsageInterval is how often the last uses of bindings are written.
+	// Default: 30 s.
+	UsageInterval time.Duration
 	// MaxStale is how long the view may be decided by without the database.
 	// Default: 24 h.
 	MaxStale time.Duration
@@ -62,6 +66,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.PollInterval == 0 {
 		c.PollInterval = 250 * time.Millisecond
+	}
+	if c.UsageInterval == 0 {
+		c.UsageInterval = 30 * time.Second
 	}
 	if c.MaxStale == 0 {
 		c.MaxStale = 24 * time.Hour
@@ -80,10 +87,11 @@ type Store struct {
 	cfg  Config
 	db   *database.Database
 	view *view.View
-	// writing holds one change at a time, so that those that wait hold no
-	// connection.
+	uses *usage.Uses
+	// writing holds one transaction at a time, so that changes that wait hold
+	// no connection.
 	writing chan struct{}
-	// stop ends following, running waits for it.
+	// stop ends what runs in the background, running waits for it.
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -94,6 +102,10 @@ type (
 	Instance = record.Instance
 	// Binding is a route bound to a service instance.
 	Binding = record.Binding
+	// Cause is why something changes.
+	Cause = record.Cause
+	// Entry is one line of the audit.
+	Entry = record.Entry
 )
 
 // Open opens the database, migrates it, loads the view, and follows the changes
@@ -104,10 +116,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, db: db, writing: make(chan struct{}, 1), view: view.New(db, view.Config{
-		ReportAllowed: cfg.ReportAllowed, Timeout: cfg.Timeout, PollInterval: cfg.PollInterval, MaxStale: cfg.MaxStale,
-		Progress: cfg.Progress, Now: cfg.Now,
-	})}
+	writing := make(chan struct{}, 1)
+	s := &Store{
+		cfg: cfg, db: db, writing: writing,
+		view: view.New(db, view.Config{
+			ReportAllowed: cfg.ReportAllowed, Timeout: cfg.Timeout, PollInterval: cfg.PollInterval, MaxStale: cfg.MaxStale,
+			Progress: cfg.Progress, Now: cfg.Now,
+		}),
+		uses: usage.New(db, usage.Config{Timeout: cfg.Timeout, Interval: cfg.UsageInterval, Turn: writing}),
+	}
 	err = s.ping(ctx)
 	if err == nil {
 		err = db.Migrate(ctx)
@@ -121,10 +138,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.view.Follow(background) })
+	s.running.Go(func() { s.uses.Run(background) })
 	return s, nil
 }
 
-// Close ends following and closes the database. The view stays as it is.
+// Close ends following, writes the last uses, and closes the database. The view
+// stays as it is.
 func (s *Store) Close() error {
 	s.stop()
 	s.running.Wait()
@@ -133,6 +152,11 @@ func (s *Store) Close() error {
 
 // View is the in-memory view, kept up to date.
 func (s *Store) View() *view.View { return s.view }
+
+// Used notes that a request was allowed by a binding; see [BoundRoute]. It is for
+// the hot path: it never waits, and allocates only where it has not been used for
+// a while. No change comes of it: no revision, no audit.
+func (s *Store) Used(bindingID string, at time.Time) { s.uses.Note(bindingID, at) }
 
 // Damaged are the rows that could not be read when everything was; see
 // [view.View.Damaged].

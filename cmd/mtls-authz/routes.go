@@ -15,20 +15,27 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 )
 
+// dataPlane is where the protected routes' requests arrive.
+const dataPlane = "/r/"
+
 // routes is the one table of what answers where.
 func (g *server) routes() http.Handler {
 	e := echo.New()
 	// Not echo.WrapHandler: echo's response takes an interim answer (100, 103) for
 	// the final one.
-	dataPlane := func(c echo.Context) error {
+	walk := func(c echo.Context) error {
 		g.gateway.ServeHTTP(c.Response().Writer, c.Request())
 		return nil
 	}
-	e.Any("/r/*", dataPlane)
-	e.RouteNotFound("/r/*", dataPlane) // methods that echo does not know
+	e.Any(dataPlane+"*", walk)
+	e.RouteNotFound(dataPlane+"*", walk) // methods that echo does not know
 
 	e.Any("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
 	e.RouteNotFound("/v2/*", echo.WrapHandler(g.broker), g.onBrokerHost)
+	for _, path := range []string{"/v1", "/v1/*"} {
+		e.Any(path, echo.WrapHandler(g.api), g.onBrokerHost)
+		e.RouteNotFound(path, echo.WrapHandler(g.api), g.onBrokerHost)
+	}
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", g.readyz)
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -57,9 +64,15 @@ func (g *server) onBrokerHost(next echo.HandlerFunc) echo.HandlerFunc {
 // credentials.
 func (g *server) mayRead(r *http.Request) bool {
 	readers := broker.Credentials{Username: g.ReadUsername, Password: g.ReadPassword}
-	brokers := broker.Credentials{Username: g.BrokerUsername, Password: g.BrokerPassword, Previous: g.BrokerPrevious}
-	asReader, asBroker := readers.Accept(r), brokers.Accept(r)
+	asReader, asBroker := readers.Accept(r), g.mayChange(r)
 	return asReader || asBroker
+}
+
+// mayChange reports whether a request has the broker's credentials.
+func (g *server) mayChange(r *http.Request) bool { return g.brokerCredentials().Accept(r) }
+
+func (g *server) brokerCredentials() broker.Credentials {
+	return broker.Credentials{Username: g.BrokerUsername, Password: g.BrokerPassword, Previous: g.BrokerPrevious}
 }
 
 func (g *server) readersOnly(next echo.HandlerFunc) echo.HandlerFunc {

@@ -17,10 +17,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/mtls-authz/mtls-authz/api"
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -75,6 +77,7 @@ type server struct {
 	selftest *selftest.SelfTest
 	gateway  *gateway.Gateway
 	broker   http.Handler
+	api      http.Handler
 	// background are the goroutines' functions; they end with their context.
 	background []func(context.Context)
 }
@@ -105,11 +108,24 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	g.broker = broker.New(broker.Config{
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
-		Credentials: broker.Credentials{Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious},
+		Credentials: g.brokerCredentials(),
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
 		Log:         log,
 	})
+	g.api = api.New(api.Config{
+		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
+		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
+		ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
+	})
 	return g, nil
+}
+
+// apiURL is where /v1 answers from outside.
+func (g *server) apiURL() string {
+	if g.BrokerHost != "" {
+		return "https://" + g.BrokerHost
+	}
+	return g.GatewayURL
 }
 
 func (g *server) openStore(ctx context.Context) (err error) {
@@ -157,13 +173,14 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		return err
 	}
 	g.gateway = gateway.New(gateway.Config{
-		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Tokens: tokens, Ready: g.store.View().Fresh,
+		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.store.View().Fresh,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
 		Policy: func() *rego.Policy { return g.policy }, Decider: decider, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	})
+	g.background = append(g.background, g.gateway.Run)
 	return nil
 }
 
@@ -205,27 +222,13 @@ func (g *server) serve(ctx context.Context) error {
 	for _, f := range g.background {
 		running.Go(func() { f(background) })
 	}
-	server := &http.Server{
-		Handler: boundedReads(g.routes()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-	}
 	g.log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version),
 		slog.String("gateway_url", g.GatewayURL), slog.String("policy_revision", g.policy.Revision()))
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	g.log.Info("draining", slog.Duration("timeout", g.DrainTimeout))
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.DrainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		g.log.Warn("requests were cut at the end of DRAIN_TIMEOUT")
-		return server.Close()
-	}
-	return nil
+	return front.Serve(ctx, listener, front.Config{
+		Handler: g.routes(), Streams: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, dataPlane) },
+		BodyTimeout: 30 * time.Second, MinBodyRate: g.MinBodyRate, HeaderTimeout: g.HeaderTimeout, IdleTimeout: g.IdleTimeout,
+		MaxHeaderBytes: g.MaxHeaderBytes, MaxConnections: g.MaxConnections, Drain: g.DrainTimeout, Farewell: g.gateway.Farewell, Log: g.log,
+	})
 }
 
 func (g *server) close() {
@@ -235,17 +238,4 @@ func (g *server) close() {
 	if g.store != nil {
 		_ = g.store.Close()
 	}
-}
-
-// bodyTimeout bounds the body of every request but those to protected routes,
-// whose bodies may be long streams.
-const bodyTimeout = 30 * time.Second
-
-func boundedReads(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/r/") {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		}
-		next.ServeHTTP(w, r)
-	})
 }

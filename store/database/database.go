@@ -74,12 +74,24 @@ func (d *Database) String() string { return d.name }
 
 // Begin begins a transaction that writes.
 func (d *Database) Begin(ctx context.Context) (*sql.Tx, error) {
+	// A gateway that freezes here must not hold up all others.
+	return d.begin(ctx, `SET LOCAL idle_in_transaction_session_timeout = '10s'`)
+}
+
+// BeginYielding begins a transaction that writes what may as well be written
+// later: rather than wait for another's lock, or make others wait, it fails. On
+// SQLite, where nothing is locked for long, it waits as all do.
+func (d *Database) BeginYielding(ctx context.Context) (*sql.Tx, error) {
+	// Less than deadlock_timeout, after which the other might be the one to fail.
+	return d.begin(ctx, `SET LOCAL idle_in_transaction_session_timeout = '1s'; SET LOCAL lock_timeout = '200ms'`)
+}
+
+func (d *Database) begin(ctx context.Context, ofPostgres string) (*sql.Tx, error) {
 	tx, err := d.BeginTx(ctx, nil)
 	if err != nil || d.postgres == nil {
 		return tx, err
 	}
-	// A gateway that freezes here must not hold up all others.
-	if _, err := tx.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = '10s'`); err != nil {
+	if _, err := tx.ExecContext(ctx, ofPostgres); err != nil {
 		_ = tx.Rollback() // the first error tells
 		return nil, err
 	}

@@ -45,6 +45,8 @@ type Settings struct {
 	CacheMACKey                                    string
 	MaxInFlight, MaxInFlightPerRoute               int
 	UpstreamHeaderTimeout, MaxStream, DrainTimeout time.Duration
+	HeaderTimeout, IdleTimeout                     time.Duration
+	MaxHeaderBytes, MaxConnections, MinBodyRate    int
 	LogLevel                                       slog.Level
 
 	// MaxStale is how long the state in memory may be decided by without the
@@ -117,6 +119,11 @@ var definitions = []definition{
 	{name: "UPSTREAM_HEADER_TIMEOUT", fallback: "55s", set: duration(func(s *Settings) *time.Duration { return &s.UpstreamHeaderTimeout })},
 	{name: "MAX_STREAM", fallback: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxStream })},
 	{name: "DRAIN_TIMEOUT", fallback: "8s", set: duration(func(s *Settings) *time.Duration { return &s.DrainTimeout })},
+	{name: "HEADER_TIMEOUT", fallback: "10s", set: duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
+	{name: "IDLE_TIMEOUT", fallback: "2m", set: duration(func(s *Settings) *time.Duration { return &s.IdleTimeout })},
+	{name: "MAX_HEADER_BYTES", fallback: "131072", set: number(16<<20, func(s *Settings) *int { return &s.MaxHeaderBytes })},
+	{name: "MAX_CONNECTIONS", fallback: "16384", set: number(1_000_000, func(s *Settings) *int { return &s.MaxConnections })},
+	{name: "MIN_BODY_RATE", fallback: "16", set: numberFrom(0, 1<<30, func(s *Settings) *int { return &s.MinBodyRate })},
 	{name: "LOG_LEVEL", fallback: "info", set: func(s *Settings, v string) error {
 		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
 			return fmt.Errorf("%q: expected debug, info, warn or error", v)

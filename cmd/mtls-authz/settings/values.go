@@ -33,10 +33,14 @@ func password(field func(*Settings) *string) func(*Settings, string) error {
 }
 
 func number(most int, field func(*Settings) *int) func(*Settings, string) error {
+	return numberFrom(1, most, field)
+}
+
+func numberFrom(least, most int, field func(*Settings) *int) func(*Settings, string) error {
 	return func(s *Settings, v string) error {
 		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > most {
-			return fmt.Errorf("%q: expected a number between 1 and %d", v, most)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%q: expected a number between %d and %d", v, least, most)
 		}
 		*field(s) = n
 		return nil

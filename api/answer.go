@@ -1,0 +1,126 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// answer remembers the status.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(p)
+}
+
+// refusal is an error with its status; its text is for the client.
+type refusal struct {
+	error
+	status int
+}
+
+func refuse(status int, format string, args ...any) error {
+	return &refusal{fmt.Errorf(format, args...), status}
+}
+
+// errHalf: the answer had begun when it failed.
+var errHalf = errors.New("the answer could not be finished")
+
+// problem is the body of a refusal (RFC 9457).
+type problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+}
+
+// answerError gives every error its status. What is no fault of the request is
+// logged: the client is not told what it was.
+func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	var known *refusal
+	if errors.Is(err, errHalf) {
+		a.Log.Debug("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	if !errors.As(err, &known) {
+		a.Log.Error("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
+		known = &refusal{errors.New("internal error of the gateway"), http.StatusInternalServerError}
+		if errors.Is(err, store.ErrUnavailable) {
+			known = &refusal{errors.New("the state store is not available; try again later"), http.StatusServiceUnavailable}
+			w.Header().Set("Retry-After", "5")
+		}
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(known.status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(problem{known.status, http.StatusText(known.status), known.Error()}) // the client may be gone
+}
+
+// show answers with one resource.
+func show(w http.ResponseWriter, resource any) error {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // of the links, which people copy
+	if err := encoder.Encode(resource); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body.Bytes()) // the client may be gone
+	return nil
+}
+
+func username(r *http.Request) string {
+	name, _, _ := r.BasicAuth()
+	return clip(name)
+}
+
+func requestID(r *http.Request) string { return clip(r.Header.Get("X-Vcap-Request-Id")) }
+
+func causeOf(r *http.Request) store.Cause {
+	return store.Cause{By: "operator:" + username(r), RequestID: requestID(r)}
+}
+
+// clip makes outside text fit for a log, a database and an answer: bounded,
+// printable, UTF-8.
+func clip(s string) string {
+	const most = 512
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, s[:min(len(s), most)])
+}
+
+// orNull keeps "nobody was named" apart from a name.
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

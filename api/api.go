@@ -1,0 +1,100 @@
+// Package api is the gateway's own API, /v1: what is bound, who may call it and
+// why, who changed it, and the operator's way to delete what Cloud Controller
+// will never delete.
+//
+// It trusts nothing before the password, and nobody but the operators to change
+// anything. It fails closed: a query that it does not understand is refused, and
+// without the database it answers 503 rather than half a list. The token in route
+// service URLs is not among what it can say: no representation holds it.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// Reader tells what is stored; [store.Store] is one. What is damaged comes as
+// an error that is [store.ErrDamaged], beside all that is not.
+type Reader interface {
+	Instances(context.Context, store.InstanceFilter, store.Page) ([]store.Instance, int, error)
+	AllBindings(context.Context, store.BindingFilter, store.Page) ([]store.BoundRoute, int, error)
+	Audit(context.Context, store.AuditFilter, store.Page) ([]store.Entry, int, error)
+}
+
+// Deleter deletes, leaves a tombstone, and writes the audit; [store.Store] is
+// one.
+type Deleter interface {
+	DeleteInstance(ctx context.Context, cause store.Cause, id string) error
+	// DeleteBinding deletes the binding of whatever instance if instanceID is
+	// "".
+	DeleteBinding(ctx context.Context, cause store.Cause, instanceID, id string) error
+}
+
+// Config configures [New]. Every field without a default is required.
+type Config struct {
+	Reader  Reader
+	Deleter Deleter
+	// MayRead and MayChange judge the credentials of a request, in constant
+	// time.
+	MayRead, MayChange func(*http.Request) bool
+	// Access is what is in force for a binding; nil: nothing, nobody.
+	Access func(bindingID string) *grants.Access
+	// Site are the operator's grants in force; nil: none.
+	Site func() *grants.Site
+	// ReportAllowed is the operator's word on report mode. Default: refused.
+	ReportAllowed bool
+	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
+	// slash at its end.
+	BaseURL string
+	// Log gets a line for each change, each refused password and each failure.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// MaxInFlight bounds the requests that are worked on at once: so many that
+	// read, and so many that change. Default: 32.
+	MaxInFlight int64
+	// MaxWait is how long a request waits for its turn before it is refused.
+	// Default: 10 s.
+	MaxWait time.Duration
+}
+
+type api struct {
+	Config
+	endpoints *http.ServeMux
+	// reads and changes are apart: who reads slowly must not keep an operator
+	// from revoking.
+	reads, changes *semaphore.Weighted
+}
+
+// New returns the handler of /v1.
+func New(cfg Config) http.Handler {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 32
+	}
+	if cfg.MaxWait == 0 {
+		cfg.MaxWait = 10 * time.Second
+	}
+	a := &api{
+		Config: cfg, endpoints: http.NewServeMux(),
+		reads: semaphore.NewWeighted(cfg.MaxInFlight), changes: semaphore.NewWeighted(cfg.MaxInFlight),
+	}
+	a.handle("/v1/instances", methods{http.MethodGet: a.listInstances})
+	a.handle("/v1/instances/{guid}", methods{http.MethodGet: a.showInstance, http.MethodDelete: a.deleteInstance})
+	a.handle("/v1/bindings", methods{http.MethodGet: a.listBindings})
+	a.handle("/v1/bindings/{guid}", methods{http.MethodGet: a.showBinding, http.MethodDelete: a.deleteBinding})
+	a.handle("/v1/audit", methods{http.MethodGet: a.listAudit})
+	a.endpoints.Handle("/", a.answering(func(_ http.ResponseWriter, r *http.Request) error {
+		return refuse(http.StatusNotFound, "there is no %q in this API", clip(r.URL.Path))
+	}))
+	return a
+}

@@ -1,0 +1,178 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/api/list"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/route"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// binding is a bound route, and what is in force for it on this gateway.
+type binding struct {
+	GUID  string `json:"guid"`
+	Route string `json:"route"`
+	Plan  string `json:"plan"`
+	// Scope is the narrowest of plan, instance and binding; "" admits nobody.
+	Scope string `json:"scope"`
+	Mode  string `json:"mode"`
+	// Labels of instance and binding.
+	Labels map[string]string `json:"labels"`
+	// Grants are those in force, ordered by source, then those that have
+	// expired.
+	Grants []grant `json:"grants"`
+	// Parameters are those of the bind, in canonical form.
+	Parameters   json.RawMessage `json:"parameters"`
+	Instance     string          `json:"service_instance_guid"`
+	Organization string          `json:"organization_guid"`
+	Space        string          `json:"space_guid"`
+	CreatedAt    time.Time       `json:"created_at"`
+	// CreatedBy is an originating identity as the platform named it; null: it
+	// named nobody.
+	CreatedBy *string `json:"created_by"`
+	// LastUsed is when a request was last allowed; null: never.
+	LastUsed *time.Time           `json:"last_used_at"`
+	Warnings []string             `json:"warnings"`
+	Links    map[string]list.Link `json:"links"`
+}
+
+// grant is one that applies to a route.
+type grant struct {
+	Source string `json:"source"`
+	// Grant is the entry in canonical form, as allow_remove takes it.
+	Grant   grants.Grant `json:"grant"`
+	Origin  string       `json:"origin"`
+	Expires *time.Time   `json:"expires"`
+	Expired bool         `json:"expired"`
+}
+
+func (a *api) binding(b store.BoundRoute) binding {
+	shown := binding{
+		GUID: b.ID, Route: b.Route.String(), Plan: b.Instance.Plan.String(), Mode: grants.Enforce.String(),
+		Labels: map[string]string{}, Grants: []grant{}, Parameters: b.Parameters.JSON(),
+		Instance: b.InstanceID, Organization: b.Instance.Owner.Org.String(), Space: b.Instance.Owner.Space.String(),
+		CreatedAt: b.CreatedAt, CreatedBy: orNull(b.CreatedBy), Warnings: []string{},
+		Links: map[string]list.Link{
+			"self":             a.link("/v1/bindings/" + b.ID),
+			"service_instance": a.link("/v1/instances/" + b.InstanceID),
+			"audit":            a.link("/v1/audit?guids=" + b.ID),
+		},
+	}
+	if !b.LastUsed.IsZero() {
+		shown.LastUsed = &b.LastUsed
+	}
+	a.addInForce(&shown, b)
+	if len(b.Others) > 0 {
+		shown.warn("other bindings have the same route: " + strings.Join(b.Others, ", "))
+	}
+	return shown
+}
+
+// addInForce shows what this gateway decides by, and what it did until it
+// expired.
+func (a *api) addInForce(shown *binding, b store.BoundRoute) {
+	now, site := a.Now(), a.Site()
+	access := a.Access(b.ID)
+	if access == nil {
+		shown.warn("this gateway has nothing in force for the binding and refuses every request to it: it was made or deleted a moment ago, or it or its instance is damaged in the database")
+		return
+	}
+	// Exactly as the gateway asks: what it remembers stays.
+	live := access.Live(now, site)
+	shown.Scope, shown.Mode = live.Scope.String(), live.Mode.String()
+	if live.Labels != nil {
+		shown.Labels = live.Labels
+	}
+	for _, rule := range live.Rules {
+		shown.Grants = append(shown.Grants, grantOf(rule, false))
+	}
+	for _, rule := range expiredRules(b, site, now) {
+		shown.Grants = append(shown.Grants, grantOf(rule, true))
+	}
+}
+
+// expiredRules are the grants of a route that have ended.
+func expiredRules(b store.BoundRoute, site *grants.Site, now time.Time) []grants.Rule {
+	ended := func(list []grants.Grant) (expired []grants.Grant) {
+		for _, one := range list {
+			if one.Expired(now) {
+				expired = append(expired, one)
+			}
+		}
+		return expired
+	}
+	var operators grants.Site
+	if site != nil {
+		operators.Grants = ended(site.Grants)
+	}
+	past := grants.NewAccess(&grants.Access{Route: b.Route}, ended(b.Instance.Parameters.Allow), ended(b.Parameters.Allow))
+	return past.Live(time.Time{}, &operators).Rules // at the zero time nothing has expired
+}
+
+func grantOf(rule grants.Rule, expired bool) grant {
+	shown := grant{Source: rule.Source.String(), Grant: rule.Grant, Origin: rule.Origin.String(), Expired: expired}
+	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
+		shown.Expires = &rule.Terms.Expires
+	}
+	return shown
+}
+
+func (b *binding) warn(text string) { b.Warnings = append(b.Warnings, text) }
+
+func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
+	var filter store.BindingFilter
+	query, err := list.Parse(r.URL.RawQuery, map[string]list.Param{
+		"guids":                  list.Strings(&filter.IDs, list.GUID),
+		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
+		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
+		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
+		"routes":                 list.Strings(&filter.Routes, routeName),
+		"hosts":                  list.Strings(&filter.Hosts, hostName),
+		"unused_since":           list.Time(&filter.UnusedSince),
+	}, false)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "%w", err)
+	}
+	found, total, err := a.Reader.AllBindings(r.Context(), filter, pageOf(query))
+	return answerList(a, w, r, query, page[store.BoundRoute]{found, total, err}, a.binding)
+}
+
+// routeName is a route as it is stored.
+func routeName(value string) (string, error) {
+	parsed, err := route.Parse(value)
+	return parsed.String(), err
+}
+
+func hostName(value string) (string, error) {
+	parsed, err := route.Parse(value)
+	if err == nil && strings.Contains(value, "/") {
+		err = errors.New("expected a host without a path; routes takes host/path")
+	}
+	return parsed.Host, err
+}
+
+func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathGUID(r, "binding")
+	if err != nil {
+		return err
+	}
+	found, _, err := a.Reader.AllBindings(r.Context(), store.BindingFilter{IDs: []string{id}}, store.Page{Number: 1, Size: 1})
+	one, err := only("binding", id, found, err)
+	if err != nil {
+		return err
+	}
+	return show(w, a.binding(one))
+}
+
+func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathGUID(r, "binding")
+	if err != nil {
+		return err
+	}
+	return deleted(w, "binding", id, a.Deleter.DeleteBinding(r.Context(), causeOf(r), "", id))
+}

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mtls-authz/mtls-authz/gateway/target"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// A Decider decides a request: the policy itself, or a cache in front of it.
+type Decider interface {
+	Decide(ctx context.Context, r *rego.Request) (rego.Decision, error)
+}
+
+// Config configures [New]. Fields without a default are required.
+type Config struct {
+	// Access returns what applies to a binding as far as memory knows, nil if
+	// there is none.
+	Access func(bindingID string) *grants.Access
+	// Lookup asks the store about a binding that memory does not know, since
+	// another instance may just have made it. Nil: memory knows all.
+	Lookup func(ctx context.Context, bindingID string) (*grants.Access, error)
+	Tokens store.TokenKey
+	// Ready returns why nothing can be decided yet; nil: ready.
+	Ready    func() error
+	Verifier *identity.Verifier
+	// Format is the form of the certificate header, by host.
+	Format target.ByHost[identity.Format]
+	// Trust returns why the router of a host is not proven; nil: it is.
+	Trust func(ctx context.Context, host string) error
+	// OwnApp is the gateway's own app guid; zero outside Cloud Foundry.
+	OwnApp identity.GUID
+	// Policy returns the policy in force.
+	Policy  func() *rego.Policy
+	Decider Decider
+	// Router is leg 3.
+	Router http.RoundTripper
+	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one
+	// binding.
+	MaxInFlight, MaxInFlightPerRoute int
+	// MaxStream bounds one forwarded request, answer and stream included.
+	MaxStream time.Duration
+	// Used is told of each request that goes on to the route of a binding. Nil:
+	// nobody wants to know.
+	Used func(bindingID string, at time.Time)
+	// Decided is told what the policy said, and Go confirmed, before the request
+	// goes on. It must not wait, nor change anything. Nil: nobody wants to know.
+	Decided func(decisionID string, r *rego.Request, d rego.Decision)
+	// Log gets the decision lines.
+	Log *slog.Logger
+	// Metrics gets the gateway's collectors.
+	Metrics prometheus.Registerer
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}

@@ -1,0 +1,113 @@
+package list
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mtls-authz/mtls-authz/store/database"
+)
+
+const (
+	defaultSize = 50
+	maxSize     = 5000
+	maxOffset   = 1 << 40
+)
+
+// Page is a part of a list.
+type Page struct {
+	// Number counts from 1, Size is the most that is returned, up to 5000.
+	// Defaults: 1, 50.
+	Number, Size int
+	// Descending puts the newest first.
+	Descending bool
+}
+
+func (p Page) bounds() (size, offset int) {
+	if size = min(p.Size, maxSize); size < 1 {
+		size = defaultSize
+	}
+	return size, min(max(p.Number, 1)-1, maxOffset/size) * size
+}
+
+func (p Page) direction() string {
+	if p.Descending {
+		return " DESC"
+	}
+	return ""
+}
+
+// conditions must all hold. They and what follows them in a query number the
+// parameters.
+type conditions struct {
+	texts []string
+	args  []any
+}
+
+// arg adds a parameter and returns its place in the query.
+func (c *conditions) arg(value any) string {
+	c.args = append(c.args, value)
+	return "$" + strconv.Itoa(len(c.args))
+}
+
+func (c *conditions) add(text string) { c.texts = append(c.texts, text) }
+
+// in adds a condition on one of several values, whose places stand where the
+// text has %; it adds nothing if there are none.
+func (c *conditions) in(text string, values []string) {
+	if len(values) > 0 {
+		c.add(strings.ReplaceAll(text, "%", strings.Join(c.each("%", values), ", ")))
+	}
+}
+
+// or adds a condition that must hold for one of several values.
+func (c *conditions) or(text string, values []string) {
+	if len(values) > 0 {
+		c.add("(" + strings.Join(c.each(text, values), " OR ") + ")")
+	}
+}
+
+// each repeats a text for every value, with its place for the text's %. What no
+// column can hold equals nothing, and PostgreSQL would not take it.
+func (c *conditions) each(text string, values []string) []string {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		place := "NULL"
+		if utf8.ValidString(value) && !strings.Contains(value, "\x00") {
+			place = c.arg(value)
+		}
+		texts[i] = strings.ReplaceAll(text, "%", place)
+	}
+	return texts
+}
+
+func (c *conditions) where() string {
+	if len(c.texts) == 0 {
+		return ""
+	}
+	return ` WHERE ` + strings.Join(c.texts, ` AND `)
+}
+
+// table is what a list is read from.
+type table[T any] struct {
+	name, columns string
+	scan          database.Scanner[T]
+	// order are the two columns to sort by; together they are unique.
+	order [2]string
+}
+
+// read returns a page and how many rows there are in all. q must show one
+// moment of the database.
+func (t table[T]) read(ctx context.Context, q database.Querier, c conditions, p Page) (list []T, total int, err error) {
+	number, err := database.ReadNumber(ctx, q, `SELECT COUNT(*) FROM `+t.name+c.where(), c.args...)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, offset := p.bounds()
+	query := `SELECT ` + t.columns + ` FROM ` + t.name + c.where() +
+		` ORDER BY ` + t.order[0] + p.direction() + `, ` + t.order[1] + p.direction() + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset)
+	list, broken, err := database.ReadAll(ctx, q, t.scan, query, c.args...)
+	return list, int(number), errors.Join(append(broken, err)...)
+}
