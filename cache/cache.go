@@ -2,30 +2,38 @@ package cache
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
+	"fmt"
+	"math"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
+	"github.com/mtls-authz/mtls-authz/cache/entry"
+	"github.com/mtls-authz/mtls-authz/cache/tally"
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/reads"
 )
 
 // Defaults of [Config].
 const (
 	DefaultEntries = 100_000
+	DefaultBytes   = 64 << 20
 	DefaultTTL     = 60 * time.Second
 	DefaultDenyTTL = 5 * time.Second
 )
 
 // Config configures [New].
 type Config struct {
-	// Entries bounds the tier in memory; 0 means DefaultEntries.
-	Entries int
+	// Entries and Bytes bound the tier in memory; 0 means the defaults.
+	Entries, Bytes int
 	// TTL and DenyTTL bound how long an allow and a denial are remembered; 0
 	// means the defaults.
 	TTL, DenyTTL time.Duration
+	// Version is the gateway's: another version may make another input of the
+	// same request, so they share nothing.
+	Version string
 	// Shared is the tier in Redis; nil: none.
 	Shared *Shared
 	// Metrics gets the cache's collectors. Required.
@@ -37,24 +45,21 @@ type Config struct {
 // Cache remembers decisions. It is safe for concurrent use.
 type Cache struct {
 	cfg   Config
-	local *otter.Cache[key, entry]
-	// lookups are by rego.Tier.
-	lookups [rego.Shared + 1]prometheus.Counter
-}
-
-// key is the digest of everything that a decision depends on.
-type key [sha256.Size]byte
-
-// entry is a remembered decision and when it ends.
-type entry struct {
-	decision rego.Decision
-	notAfter time.Time
+	local *otter.Cache[entry.Key, entry.Entry]
+	// flights are by the first byte of the key, so that misses do not wait for
+	// one lock.
+	flights [64]singleflight.Group
+	counts  tally.Tallies
+	metrics metrics
 }
 
 // New returns a Cache.
 func New(cfg Config) (*Cache, error) {
 	if cfg.Entries == 0 {
 		cfg.Entries = DefaultEntries
+	}
+	if cfg.Bytes == 0 {
+		cfg.Bytes = DefaultBytes
 	}
 	if cfg.TTL == 0 {
 		cfg.TTL = DefaultTTL
@@ -65,129 +70,140 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	local, err := otter.New(&otter.Options[key, entry]{MaximumSize: cfg.Entries})
-	if err != nil {
-		return nil, err
+	if cfg.Entries < 0 || cfg.Bytes < cfg.Entries {
+		return nil, fmt.Errorf("cache of %d entries in %d bytes: expected at least one byte for each entry", cfg.Entries, cfg.Bytes)
 	}
-	c := &Cache{cfg: cfg, local: local}
-	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "mtls_authz_cache_lookups_total", Help: "Decisions by where they came from: local, shared or miss.",
-	}, []string{"tier"})
-	cfg.Metrics.MustRegister(lookups)
-	for _, tier := range []rego.Tier{rego.Miss, rego.Local, rego.Shared} {
-		c.lookups[tier] = lookups.WithLabelValues(tier.String())
-	}
-	return c, nil
+	c := &Cache{cfg: cfg}
+	c.metrics = newMetrics(c, cfg.Metrics)
+	// An entry weighs its bytes, but no less than its part of the whole: so one
+	// bound holds for both.
+	least := uint32(min(cfg.Bytes/cfg.Entries, math.MaxUint32))
+	var err error
+	c.local, err = otter.New(&otter.Options[entry.Key, entry.Entry]{
+		MaximumWeight: uint64(cfg.Entries) * uint64(least),
+		Weigher:       func(_ entry.Key, e entry.Entry) uint32 { return max(e.Size(), least) },
+		OnAtomicDeletion: func(e otter.DeletionEvent[entry.Key, entry.Entry]) {
+			if e.WasEvicted() {
+				c.metrics.evictions.Inc()
+			}
+		},
+	})
+	return c, err
 }
 
 // Decide returns the remembered decision, or asks the request's policy and
-// remembers what it says. Errors are not remembered. The headers of a decision
-// are shared with other requests and must not be changed.
+// remembers what it says. Requests that miss at once with one key share one
+// evaluation, which goes on without the client that caused it; each waits no
+// longer than its own ctx. Errors are not remembered. The request and the
+// headers of a decision may be in use by others and must not be changed.
 func (c *Cache) Decide(ctx context.Context, r *rego.Request) (rego.Decision, error) {
+	needed := r.Key()
+	count := c.counts.Of(r.Policy.Digest(), needed)
+	if needed.Clock != "" {
+		c.metrics.bypassed.Inc()
+		return r.Policy.Decide(ctx, r)
+	}
 	now := c.cfg.Now()
-	k := keyOf(r)
-	if found, ok := c.local.GetIfPresent(k); ok && now.Before(found.notAfter) {
-		return c.from(rego.Local, found.decision), nil
+	k, free := c.keyOf(r, needed)
+	if found, ok := c.remembered(k, now); ok {
+		return c.from(count, rego.Local, found.Decision), nil
 	}
-	if found, ok := c.cfg.Shared.get(ctx, k, now); ok {
-		// Another instance may have another clock, or remember for longer.
-		if end := c.notAfter(r, found.decision, now); end.Before(found.notAfter) {
-			found.notAfter = end
+	return c.join(ctx, miss{r: r, needed: needed, count: count, key: k, free: free, now: now})
+}
+
+// miss is a request that memory does not answer.
+type miss struct {
+	r      *rego.Request
+	needed *reads.Key
+	count  *tally.Tally
+	key    entry.Key
+	// free is how many bytes of the key the client chose.
+	free int
+	now  time.Time
+}
+
+func (c *Cache) remembered(k entry.Key, now time.Time) (entry.Entry, bool) {
+	found, ok := c.local.GetIfPresent(k)
+	return found, ok && now.Before(found.NotAfter)
+}
+
+// join waits for the one flight of a key.
+func (c *Cache) join(ctx context.Context, m miss) (rego.Decision, error) {
+	flights := &c.flights[m.key[0]%byte(len(c.flights))]
+	landed := flights.DoChan(string(m.key[:]), func() (any, error) { return c.load(context.WithoutCancel(ctx), m) })
+	select {
+	case result := <-landed:
+		if result.Err != nil {
+			return rego.Decision{}, result.Err
 		}
-		c.remember(k, found, now)
-		return c.from(rego.Shared, found.decision), nil
+		decision := result.Val.(rego.Decision)
+		return c.from(m.count, decision.Cache, decision), nil
+	case <-ctx.Done():
+		return rego.Decision{}, fmt.Errorf("waiting for the decision: %w", ctx.Err())
 	}
-	decision, err := r.Policy.Decide(ctx, r)
+}
+
+// load asks the shared tier, where that pays, and then the policy.
+func (c *Cache) load(ctx context.Context, m miss) (rego.Decision, error) {
+	if found, ok := c.remembered(m.key, m.now); ok { // another flight has just landed
+		return tagged(found.Decision, rego.Local), nil
+	}
+	shares := c.cfg.Shared.use(m)
+	if shares.reads {
+		if found, ok := c.cfg.Shared.get(m.key, m.now); ok {
+			// Another instance may have another clock, or remember for longer.
+			if end := c.notAfter(m, found.Decision); end.Before(found.NotAfter) {
+				found.NotAfter = end
+			}
+			c.remember(m, found)
+			return tagged(found.Decision, rego.Shared), nil
+		}
+	}
+	start := time.Now()
+	decision, err := m.r.Policy.Decide(ctx, m.r)
 	if err != nil {
 		return rego.Decision{}, err
 	}
-	fresh := entry{decision, c.notAfter(r, decision, now)}
-	if c.remember(k, fresh, now) {
-		c.cfg.Shared.put(k, fresh, now)
+	m.count.Evaluation.Add(time.Since(start))
+	fresh := entry.Entry{Decision: decision, NotAfter: c.notAfter(m, decision)}
+	if c.remember(m, fresh) && shares.writes {
+		c.cfg.Shared.put(m.key, fresh, m.now)
 	}
-	return c.from(rego.Miss, decision), nil
+	return tagged(decision, rego.Miss), nil
 }
 
 // remember keeps an entry in memory, unless it has ended already.
-func (c *Cache) remember(k key, e entry, now time.Time) bool {
-	if !now.Before(e.notAfter) {
+func (c *Cache) remember(m miss, e entry.Entry) bool {
+	if !m.now.Before(e.NotAfter) {
 		return false
 	}
-	c.local.Set(k, e)
+	c.local.Set(m.key, e)
 	return true
 }
 
-func (c *Cache) from(tier rego.Tier, d rego.Decision) rego.Decision {
-	c.lookups[tier].Inc()
+func tagged(d rego.Decision, tier rego.Tier) rego.Decision {
 	d.Cache = tier
 	return d
 }
 
+func (c *Cache) from(count *tally.Tally, tier rego.Tier, d rego.Decision) rego.Decision {
+	c.metrics.lookups[tier].Inc()
+	count.Count(tier)
+	return tagged(d, tier)
+}
+
 // notAfter ends an entry with its time to live, with the next grant of the
-// route that expires, and with the minute where a check reads the time.
-func (c *Cache) notAfter(r *rego.Request, d rego.Decision, now time.Time) time.Time {
-	end := now.Add(c.cfg.TTL)
+// route that expires, and with the minute where the time is in the key.
+func (c *Cache) notAfter(m miss, d rego.Decision) time.Time {
+	end := m.now.Add(c.cfg.TTL)
 	if !d.Allow {
-		end = now.Add(c.cfg.DenyTTL)
+		end = m.now.Add(c.cfg.DenyTTL)
 	}
-	if until := r.Live.Until; !until.IsZero() && until.Before(end) {
+	if until := m.r.Live.Until; !until.IsZero() && until.Before(end) {
 		end = until
 	}
-	if minute := r.Now.Truncate(time.Minute).Add(time.Minute); r.Policy.Reads().Now && minute.Before(end) {
+	if minute := m.r.Now.Truncate(time.Minute).Add(time.Minute); m.needed.Paths.Now() && minute.Before(end) {
 		end = minute
 	}
 	return end
-}
-
-// formatVersion changes when the meaning of keys or entries does.
-const formatVersion = 1
-
-// keyOf digests the policy, the binding's revision with its set of unexpired
-// grants (which the next expiry identifies within a revision), and the whole
-// request, every part with its length.
-func keyOf(r *rego.Request) key {
-	b := make([]byte, 0, 1<<10) // on the stack unless the request is longer
-	digest := r.Policy.Digest()
-	b = append(b, formatVersion)
-	b = append(b, digest[:]...)
-	b = text(b, r.Live.Binding)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Live.Revision))
-	b = binary.BigEndian.AppendUint64(b, nanos(r.Live.Until))
-	b = text(b, r.Caller.Foundation)
-	b = append(b, r.Caller.App[:]...)
-	b = append(b, r.Caller.Space[:]...)
-	b = append(b, r.Caller.Org[:]...)
-	b = text(b, r.Caller.Instance)
-	b = text(b, r.Method)
-	b = text(b, r.Host)
-	b = text(b, r.Path)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Segments)))
-	for _, segment := range r.Segments {
-		b = text(b, segment)
-	}
-	if r.Policy.Reads().Now {
-		b = minute(b, r.Now.In(r.Policy.Zone()))
-	}
-	return sha256.Sum256(b)
-}
-
-// minute is what input.now says, which the time zone decides: instances with
-// different ones do not share it.
-func minute(b []byte, now time.Time) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(now.Year()))
-	b = binary.BigEndian.AppendUint16(b, uint16(now.YearDay()))
-	return binary.BigEndian.AppendUint16(b, uint16(now.Hour()*60+now.Minute()))
-}
-
-// nanos is 0 for a grant set that never expires.
-func nanos(t time.Time) uint64 {
-	if t.IsZero() {
-		return 0
-	}
-	return uint64(t.UnixNano())
-}
-
-func text(b []byte, s string) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
-	return append(b, s...)
 }

@@ -122,7 +122,7 @@ func TestARevocationIsInForceAtOnce(t *testing.T) {
 
 func TestTheTierInMemoryIsBounded(t *testing.T) {
 	c := newCache(t, cache.Config{Entries: 10})
-	p, a := policy(t, ""), access(t, 7, allowFrontend)
+	p, a := policy(t, readsPath), access(t, 7, allowFrontend)
 	for i := range 500 {
 		c.decides(t, request(p, a, fmt.Sprintf("/%d", i), start), true, rego.Miss)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -33,9 +34,8 @@ func failing(t *testing.T, i *instance, p *rego.Policy) {
 		i.decides(t, request(p, a, fmt.Sprintf("/failing/%p/%d", t, n), start), true, rego.Miss)
 	}
 	assert.False(t, i.shared.Available())
-	// One call finds out; a few more may follow when the pause has passed.
+	// One call finds out; a few more are trials, for which no request waits.
 	assert.LessOrEqual(t, i.calls.Load()-before, int64(5))
-	assert.GreaterOrEqual(t, i.calls.Load()-before, int64(1))
 	assert.Equal(t, 1, i.log.count("redis does not answer"), "one line for each transition")
 }
 
@@ -52,7 +52,7 @@ func recovers(t *testing.T, i *instance, p *rego.Policy) {
 }
 
 func TestAStoppedRedisCostsOneWait(t *testing.T) {
-	server, p := startRedis(t), policy(t, "")
+	server, p := startRedis(t), policy(t, readsPath)
 	i := newInstance(t, server, macKey, cache.Config{})
 	connected(t, server, i, p)
 	server.signal(t, syscall.SIGSTOP)
@@ -62,11 +62,11 @@ func TestAStoppedRedisCostsOneWait(t *testing.T) {
 	r := request(p, access(t, 7, allowFrontend), "/after", start)
 	i.decides(t, r, true, rego.Miss)
 	stored(t, server, r)
-	newInstance(t, server, macKey, cache.Config{}).decides(t, r, true, rego.Shared)
+	found(t, func() redis.UniversalClient { return server.client(t) }, cache.Config{}, r, true)
 }
 
 func TestAKilledRedisComesBack(t *testing.T) {
-	server, p := startRedis(t), policy(t, "")
+	server, p := startRedis(t), policy(t, readsPath)
 	i := newInstance(t, server, macKey, cache.Config{})
 	connected(t, server, i, p)
 	server.kill()
@@ -77,7 +77,7 @@ func TestAKilledRedisComesBack(t *testing.T) {
 
 func TestARedisThatWasNeverThere(t *testing.T) {
 	i := newInstance(t, &redisServer{port: freePort(t)}, macKey, cache.Config{})
-	failing(t, i, policy(t, ""))
+	failing(t, i, policy(t, readsPath))
 }
 
 // The client of one request that leaves does not cost the others Redis.
@@ -89,8 +89,8 @@ func TestAClientThatLeavesDoesNotOpenTheBreaker(t *testing.T) {
 	i := newInstance(t, &redisServer{port: listener.Addr().(*net.TCPAddr).Port}, macKey, cache.Config{})
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	decision, err := i.Decide(gone, request(policy(t, ""), access(t, 7, allowFrontend), "/", start))
-	require.NoError(t, err)
-	assert.True(t, decision.Allow)
+	_, err = i.Decide(gone, request(policy(t, readsPath), access(t, 7, allowFrontend), "/", start))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, rego.ErrPolicy, "a client that leaves is no policy that fails")
 	assert.Zero(t, i.log.count("redis does not answer"))
 }

@@ -66,6 +66,13 @@ func access(t testing.TB, revision int64, allow string) *grants.Access {
 	})
 }
 
+// readsPath and readsAll are checks that bring the path, and the whole input,
+// into the key.
+const (
+	readsPath = `allow if input.request.path != "/never"`
+	readsAll  = `allow if { count(input) == 6; input.now.minute < 1000 }`
+)
+
 const (
 	allowFrontend = `["cf:app:` + frontend + `"]`
 	allowMetrics  = `["cf:app:` + metrics + `"]`

@@ -12,11 +12,11 @@ import (
 	"github.com/mtls-authz/mtls-authz/rego"
 )
 
-// Whatever a decision may depend on is in the key: every field of a request
+// Whatever a decision may depend on is in the key of a policy that reads it: every field of a request
 // has its mutations here, or the test says which is new.
 func TestEveryPartOfARequestIsInTheKey(t *testing.T) {
-	reading := policy(t, `allow if input.now.minute < 1000`)
-	other := policy(t, `allow if input.now.minute < 1001`)
+	reading := policy(t, readsAll)
+	other := policy(t, readsAll+"\nother := 1")
 	expiring := access(t, 7, `[{"source":"cf:app:`+frontend+`","expires":"2026-05-04T10:20:00Z"},{"source":"cf:any","expires":"2026-05-04T10:25:00Z"}]`)
 	fresh := func() *rego.Request { return request(reading, expiring, "/a/b", start) }
 	type mutation = func(*rego.Request)
@@ -68,7 +68,7 @@ func TestEveryPartOfARequestIsInTheKey(t *testing.T) {
 
 // Parts next to each other do not run together.
 func TestPartsOfTheKeyDoNotRunTogether(t *testing.T) {
-	p, a := policy(t, ""), access(t, 7, allowFrontend)
+	p, a := policy(t, readsAll), access(t, 7, allowFrontend)
 	keys := map[cache.Key]bool{}
 	texts := [][4]string{
 		{"GET", "ab", "/c", "i"},

@@ -2,9 +2,11 @@ package cache_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -12,20 +14,31 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/cache/server"
 )
 
 // redisServer is a real redis-server of a test.
 type redisServer struct {
 	port   int
 	dir    string
+	args   []string       // beside the usual ones
+	login  string         // "user:password@"
+	roots  *x509.CertPool // of TLS; nil: without
 	cmd    *exec.Cmd
 	output bytes.Buffer
 }
 
 // startRedis starts a redis-server on a free port, which ends with the test.
-func startRedis(t testing.TB) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	s := &redisServer{dir: t.TempDir()}
+	return (&redisServer{args: args}).begin(t)
+}
+
+// begin starts it on a free port.
+func (s *redisServer) begin(t testing.TB) *redisServer {
+	t.Helper()
+	s.dir = t.TempDir()
 	t.Cleanup(func() { s.kill() })
 	for range 5 { // somebody else may take the port meanwhile
 		s.port = freePort(t)
@@ -51,10 +64,21 @@ func (s *redisServer) start(t testing.TB) bool {
 	if err != nil {
 		t.Fatal("redis-server is not installed; run: make setup")
 	}
-	s.cmd = exec.Command(path, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no")
+	port := []string{"--port", strconv.Itoa(s.port)}
+	if s.roots != nil {
+		port = []string{"--port", "0", "--tls-port", strconv.Itoa(s.port)}
+	}
+	args := append(port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no")
+	if slices.Contains(s.args, "--sentinel") {
+		args = s.args
+	} else {
+		args = append(args, s.args...)
+	}
+	s.cmd = exec.Command(path, args...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	require.NoError(t, s.cmd.Start())
-	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1})
+	client, err := server.Client(s.url(), s.roots)
+	require.NoError(t, err)
 	defer func() { _ = client.Close() }()
 	for range 100 {
 		if client.Ping(t.Context()).Err() == nil {
@@ -67,6 +91,13 @@ func (s *redisServer) start(t testing.TB) bool {
 }
 
 func (s *redisServer) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+func (s *redisServer) url() string {
+	if s.roots != nil {
+		return "rediss://" + s.login + s.addr()
+	}
+	return "redis://" + s.login + s.addr()
+}
 
 // kill ends the server at once and waits for its end.
 func (s *redisServer) kill() {
@@ -83,11 +114,18 @@ func (s *redisServer) signal(t testing.TB, signal syscall.Signal) {
 	require.NoError(t, s.cmd.Process.Signal(signal))
 }
 
-// client is as serve makes one, but for its own timeouts: only the cache's
-// keep a request from waiting for ever.
-func (s *redisServer) client(t testing.TB) *redis.Client {
+func init() { server.Quiet() }
+
+// client is as serve makes one.
+func (s *redisServer) client(t testing.TB) redis.UniversalClient {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour})
+	return clientOf(t, s.url(), s.roots)
+}
+
+func clientOf(t testing.TB, address string, roots *x509.CertPool) redis.UniversalClient {
+	t.Helper()
+	client, err := server.Client(address, roots)
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
+	"github.com/mtls-authz/mtls-authz/rego/reads"
 )
 
 const (
@@ -60,7 +61,7 @@ type Policy struct {
 	routes  *otter.Cache[*grants.Live, *routeInput]
 	site    *grants.Site
 	digest  [32]byte
-	reads   Reads
+	keys    *reads.Keys
 	checks  []string
 }
 
@@ -106,7 +107,7 @@ func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Pol
 		compiler: compiled.Compiler, queries: compiled.Compiler.QueryCompiler(),
 		store:   inmem.NewFromObjectWithOpts(compiled.Bundle.Data, inmem.OptReturnASTValuesOnRead(true)),
 		timeout: cfg.Timeout, zone: cfg.Zone, site: compiled.Bundle.Site, digest: compiled.Digest, checks: compiled.Checks,
-		reads: readsOf(compiled.Compiler),
+		keys: reads.Of(compiled.Compiler),
 	}
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
@@ -131,7 +132,7 @@ func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Pol
 func (p *Policy) Site() *grants.Site { return p.site }
 
 // Reads tells what the operator's checks can read.
-func (p *Policy) Reads() Reads { return p.reads }
+func (p *Policy) Reads() Reads { return readsOf(p.keys) }
 
 // Digest is the SHA-256 of the content of built-in bundle and operator's.
 func (p *Policy) Digest() [32]byte { return p.digest }
