@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -133,6 +134,9 @@ func (p *Policy) Site() *grants.Site { return p.site }
 
 // Reads tells what the operator's checks can read.
 func (p *Policy) Reads() Reads { return readsOf(p.keys) }
+
+// Checks are the names of the operator's checks, sorted.
+func (p *Policy) Checks() []string { return slices.Clone(p.checks) }
 
 // Digest is the SHA-256 of the content of built-in bundle and operator's.
 func (p *Policy) Digest() [32]byte { return p.digest }

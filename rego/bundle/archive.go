@@ -16,7 +16,7 @@ import (
 )
 
 // signatures is the file that holds the signature of a bundle.
-const signatures = "." + opabundle.SignaturesFile
+const signatures = ".signatures.json"
 
 // Limits of a bundle. They bound what reading one costs, whoever made it.
 const (

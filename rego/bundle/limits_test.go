@@ -228,10 +228,22 @@ func TestRevisionsOnlyGoUp(t *testing.T) {
 		old, next string
 		same, ok  bool
 	}{
-		{"", "1", false, true}, {"", "2026-05-04T10:15:00Z", false, true}, {"", "", false, false}, {"", "v1", false, false}, {"", "-1", false, false},
-		{"7", "8", false, true}, {"7", "10", false, true}, {"7", "7", true, true}, {"7", "7", false, false}, {"7", "6", false, false}, {"7", "6", true, false},
-		{"7", "", false, false}, {"7", "2026-05-04T10:15:00Z", false, false}, {"2026-05-04T10:15:00Z", "99999999999", false, false},
-		{"2026-05-04T10:15:00Z", "2026-05-04T10:15:01Z", false, true}, {"2026-05-04T10:15:00Z", "2026-05-04T12:15:00+02:00", true, true},
+		{"", "1", false, true},
+		{"", "2026-05-04T10:15:00Z", false, true},
+		{"", "", false, false},
+		{"", "v1", false, false},
+		{"", "-1", false, false},
+		{"7", "8", false, true},
+		{"7", "10", false, true},
+		{"7", "7", true, true},
+		{"7", "7", false, false},
+		{"7", "6", false, false},
+		{"7", "6", true, false},
+		{"7", "", false, false},
+		{"7", "2026-05-04T10:15:00Z", false, false},
+		{"2026-05-04T10:15:00Z", "99999999999", false, false},
+		{"2026-05-04T10:15:00Z", "2026-05-04T10:15:01Z", false, true},
+		{"2026-05-04T10:15:00Z", "2026-05-04T12:15:00+02:00", true, true},
 		{"2026-05-04T10:15:00Z", "2026-05-04T12:14:59+02:00", false, false},
 	} {
 		mark := bundle.Mark{}

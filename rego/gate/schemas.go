@@ -68,8 +68,8 @@ func (s *sources) refuseSchemas() error {
 
 func refuseSchema(schema *ast.SchemaAnnotation, at *ast.Location) error {
 	for owned, by := range map[*ast.Ref]ast.Ref{&inputRef: inputSchema, &grantsRef: grantsSchema} {
-		overlaps := schema.Path.HasPrefix(*owned) || owned.HasPrefix(schema.Path)
-		if overlaps && !(schema.Path.Equal(*owned) && schema.Schema.Equal(by)) {
+		overlaps, same := schema.Path.HasPrefix(*owned) || owned.HasPrefix(schema.Path), schema.Path.Equal(*owned) && schema.Schema.Equal(by)
+		if overlaps && !same {
 			return bundle.Refuse(bundle.StepTypes, at, "a schema of %s would replace the gateway's", schema.Path).
 				WithFix("remove it, or write %s: %s", *owned, by)
 		}

@@ -64,6 +64,7 @@ func (r *TestReport) Refusal() error {
 	for _, result := range r.Results {
 		at := &ast.Location{File: result.File, Row: result.Line}
 		switch result.Outcome {
+		case Passed, Skipped:
 		case Failed:
 			refusals = append(refusals, bundle.Refuse(bundle.StepTests, at, "test %s.%s fails", result.Package, result.Name))
 		case Errored:
@@ -88,7 +89,7 @@ func (c *Compiled) Test(ctx context.Context, cfg TestConfig) (*TestReport, error
 		return nil, bundle.RefusalOf(bundle.StepTests, err)
 	}
 	defer store.Abort(ctx, txn)
-	runner := tester.NewRunner().SetCompiler(c.sources.newCompiler()).SetStore(store).SetModules(modules).
+	runner := tester.NewRunner().SetCompiler(c.sources.newCompiler().WithEnablePrintStatements(true)).SetStore(store).SetModules(modules).
 		SetTimeout(testTimeout).RaiseBuiltinErrors(true).CapturePrintOutput(true).SetParallel(1).Filter(cfg.Run)
 	var coverage *cover.Cover
 	if cfg.Coverage {

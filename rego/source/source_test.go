@@ -364,8 +364,8 @@ func TestAnswersThatAreNoBundle(t *testing.T) {
 		"too much":                {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "999999999") }, "at most 8 MiB"},
 		"too much without a size": {endless, "larger than 8 MiB"},
 		"a gzip bomb":             {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(bomb(t)) }, "when unpacked"},
-		"a redirect without TLS":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, 302) }, "away from https"},
-		"a redirect for ever":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, "more than 5 times"},
+		"a redirect without TLS":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, http.StatusFound) }, "away from https"},
+		"a redirect for ever":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "more than 5 times"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

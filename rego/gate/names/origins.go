@@ -116,7 +116,7 @@ func (c *checker) refDepends(rule *ast.Rule, ref ast.Ref, seen map[dependency]bo
 	if !ref[0].Equal(ast.DefaultRootDocument) {
 		return c.depends(rule, ref[0], seen) // an element is as its collection, whichever the keys choose
 	}
-	rules := c.compiler.GetRulesDynamic(ref.ConstantPrefix())
+	rules := c.compiler.GetRulesDynamicWithOpts(ref.ConstantPrefix(), ast.RulesOptions{IncludeHiddenModules: true})
 	if len(rules) == 0 {
 		return true // data
 	}

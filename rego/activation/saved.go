@@ -1,4 +1,4 @@
-package rego
+package activation
 
 import (
 	"bytes"

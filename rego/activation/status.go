@@ -1,4 +1,4 @@
-package rego
+package activation
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
 
@@ -44,29 +45,29 @@ type Status struct {
 }
 
 // Status returns what is in force and what is not.
-func (a *Active) Status() Status {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	status := a.status
+func (f *Follower) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	status := f.status
 	status.Checks, status.Findings = slices.Clone(status.Checks), slices.Clone(status.Findings)
 	return status
 }
 
 // change changes the status and reports whether its error changed.
-func (a *Active) change(f func(*Status)) (changed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := a.status.Error
-	f(&a.status)
-	return before != a.status.Error
+func (f *Follower) change(set func(*Status)) (changed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.status.Error
+	set(&f.status)
+	return before != f.status.Error
 }
 
 // inForce swaps the policy; it is the only place that does.
-func (a *Active) inForce(policy *Policy, b *bundle.Bundle, from Origin) {
+func (f *Follower) inForce(policy *rego.Policy, b *bundle.Bundle, from Origin) {
 	now := time.Now()
-	same := a.policy.Swap(policy) == policy
-	changed := a.change(func(s *Status) {
-		s.Revision, s.BundleRevision, s.From, s.Checks = policy.Revision(), b.Revision, from, policy.checks
+	same := f.policy.Swap(policy) == policy
+	changed := f.change(func(s *Status) {
+		s.Revision, s.BundleRevision, s.From, s.Checks = policy.Revision(), b.Revision, from, policy.Checks()
 		if !same {
 			s.Activated = now
 		}
@@ -77,58 +78,58 @@ func (a *Active) inForce(policy *Policy, b *bundle.Bundle, from Origin) {
 	if same && !changed {
 		return
 	}
-	a.metrics.activations.WithLabelValues("activated").Inc()
-	a.metrics.last.Set(float64(now.Unix()))
-	a.log.LogAttrs(context.Background(), slog.LevelInfo, "policy: in force", slog.String("policy_revision", policy.Revision()),
-		slog.String("bundle_revision", b.Revision), slog.String("from", string(from)), slog.Int("checks", len(policy.checks)))
+	f.metrics.activations.WithLabelValues("activated").Inc()
+	f.metrics.last.Set(float64(now.Unix()))
+	f.log.LogAttrs(context.Background(), slog.LevelInfo, "policy: in force", slog.String("policy_revision", policy.Revision()),
+		slog.String("bundle_revision", b.Revision), slog.String("from", string(from)), slog.Int("checks", len(policy.Checks())))
 }
 
 // noteRefusal notes that a bundle is not in force, in one line for each reason.
-func (a *Active) noteRefusal(refusal *bundle.Refusal, from Origin) {
-	changed := a.change(func(s *Status) {
+func (f *Follower) noteRefusal(refusal *bundle.Refusal, from Origin) {
+	changed := f.change(func(s *Status) {
 		s.LastAttempt = time.Now()
 		if from == FromSaved && s.Error != "" { // the source's own trouble says more
 			return
 		}
 		s.Error, s.Findings = refusal.Error(), slices.Clone(refusal.Findings)
 	})
-	a.metrics.activations.WithLabelValues("refused").Inc()
+	f.metrics.activations.WithLabelValues("refused").Inc()
 	if changed || from == FromSaved {
-		a.log.Error("policy: bundle refused; what was in force stays", slog.String("from", string(from)), slog.String("error", refusal.Error()))
+		f.log.Error("policy: bundle refused; what was in force stays", slog.String("from", string(from)), slog.String("error", refusal.Error()))
 	}
 }
 
-func (a *Active) unreachable(err error) {
-	changed := a.change(func(s *Status) {
+func (f *Follower) unreachable(err error) {
+	changed := f.change(func(s *Status) {
 		s.Reachable, s.LastAttempt, s.Error, s.Findings = false, time.Now(), "the source cannot be read: "+err.Error(), nil
 	})
-	a.metrics.activations.WithLabelValues("unreachable").Inc()
+	f.metrics.activations.WithLabelValues("unreachable").Inc()
 	if changed {
-		a.log.Error("policy: the source cannot be read; what was in force stays", slog.String("error", err.Error()))
+		f.log.Error("policy: the source cannot be read; what was in force stays", slog.String("error", err.Error()))
 	}
 }
 
 // reachable notes that the source answers. What it had to say before, if it was
 // refused, still stands.
-func (a *Active) reachable() {
-	changed := a.change(func(s *Status) {
+func (f *Follower) reachable() {
+	changed := f.change(func(s *Status) {
 		if !s.Reachable && s.Findings == nil {
 			s.Error = ""
 		}
 		s.Reachable, s.LastAttempt = true, time.Now()
 	})
 	if changed {
-		a.log.Info("policy: the source can be read again")
+		f.log.Info("policy: the source can be read again")
 	}
 }
 
-type activeMetrics struct {
+type metrics struct {
 	activations *prometheus.CounterVec
 	last        prometheus.Gauge
 }
 
-func newActiveMetrics(into prometheus.Registerer) (*activeMetrics, error) {
-	m := &activeMetrics{
+func newMetrics(into prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
 		activations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mtls_authz_policy_activations_total",
 			Help: "Attempts to put a policy in force: activated, refused (by the gate), unreachable (its source).",

@@ -1,4 +1,4 @@
-package rego
+package activation
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/source"
 )
@@ -21,11 +22,11 @@ import (
 // ErrNoPolicy: no policy is in force yet, so nothing can be decided.
 var ErrNoPolicy = errors.New("no policy is in force yet")
 
-// ActiveConfig configures [Open].
-type ActiveConfig struct {
-	// Config is for every policy; Bundle may also be an https URL, and "" is
+// Config configures [Open].
+type Config struct {
+	// Policy is for every policy; its Bundle may also be an https URL, and "" is
 	// the built-in policy alone.
-	Config
+	Policy rego.Config
 	// Token is for the server of an https URL; "": none.
 	Token string
 	// Roots verify that server; nil: the system's.
@@ -45,16 +46,16 @@ type ActiveConfig struct {
 	Metrics prometheus.Registerer
 }
 
-// Active is the policy in force. It follows the source of the operator's
+// A Follower keeps the policy in force. It follows the source of the operator's
 // bundle: a bundle that passes the gate takes the place of the one before, at
 // once for all later requests; of any other, the last good one stays.
-type Active struct {
-	cfg     ActiveConfig
+type Follower struct {
+	cfg     Config
 	log     *slog.Logger
-	metrics *activeMetrics
+	metrics *metrics
 	source  *source.Source
 	saved   *saved
-	policy  atomic.Pointer[Policy]
+	policy  atomic.Pointer[rego.Policy]
 
 	// These belong to Run: the newest signed bundle, the content in force, a
 	// bundle to try again, whether the saved bundle was tried.
@@ -74,66 +75,66 @@ type retry struct {
 	at      time.Time
 }
 
-// Open makes an Active, which has no policy until Run has found a good one; but
+// Open makes a Follower, which has no policy until Run has found a good one; but
 // the built-in policy alone, where no bundle is configured, is in force at once.
 // Errors are about the configuration.
-func Open(ctx context.Context, cfg ActiveConfig) (*Active, error) {
-	a := &Active{cfg: cfg, log: cfg.Log}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
+func Open(ctx context.Context, cfg Config) (*Follower, error) {
+	f := &Follower{cfg: cfg, log: cfg.Log}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if a.metrics, err = newActiveMetrics(cfg.Metrics); err != nil {
+	if f.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
-	if cfg.Bundle == "" {
-		policy, err := Compile(ctx, cfg.Config)
+	if cfg.Policy.Bundle == "" {
+		policy, err := rego.Compile(ctx, cfg.Policy)
 		if err != nil {
 			return nil, err
 		}
-		a.status.Source = "built-in"
-		a.inForce(policy, bundle.None(), FromBuiltIn)
-		return a, nil
+		f.status.Source = "built-in"
+		f.inForce(policy, bundle.None(), FromBuiltIn)
+		return f, nil
 	}
-	a.source, err = source.Open(source.Config{Location: cfg.Bundle, Token: cfg.Token, Roots: cfg.Roots, Poll: cfg.Poll})
+	f.source, err = source.Open(source.Config{Location: cfg.Policy.Bundle, Token: cfg.Token, Roots: cfg.Roots, Poll: cfg.Poll})
 	if err != nil {
 		return nil, err
 	}
-	a.status.Source = a.source.String()
+	f.status.Source = f.source.String()
 	if cfg.Folder != "" {
 		if len(cfg.Seal) < 32 {
 			return nil, fmt.Errorf("a seal of %d bytes for the saved bundle; expected 32 or more", len(cfg.Seal))
 		}
-		a.saved = &saved{filepath.Clean(cfg.Folder), cfg.Bundle, cfg.Seal, cfg.Key}
+		f.saved = &saved{filepath.Clean(cfg.Folder), cfg.Policy.Bundle, cfg.Seal, cfg.Policy.Key}
 	}
-	return a, nil
+	return f, nil
 }
 
-// Policy is the policy in force, nil if there is none yet: see [Active.Ready].
-func (a *Active) Policy() *Policy { return a.policy.Load() }
+// Policy is the policy in force, nil if there is none yet: see [Follower.Ready].
+func (f *Follower) Policy() *rego.Policy { return f.policy.Load() }
 
 // Ready returns an [ErrNoPolicy] that says why as long as none is in force.
-func (a *Active) Ready() error {
-	if a.policy.Load() != nil {
+func (f *Follower) Ready() error {
+	if f.policy.Load() != nil {
 		return nil
 	}
-	if last := a.Status().Error; last != "" {
+	if last := f.Status().Error; last != "" {
 		return fmt.Errorf("%w: %s", ErrNoPolicy, last)
 	}
 	return ErrNoPolicy
 }
 
 // Revision is that of the policy in force, "" if there is none.
-func (a *Active) Revision() string {
-	if policy := a.policy.Load(); policy != nil {
+func (f *Follower) Revision() string {
+	if policy := f.policy.Load(); policy != nil {
 		return policy.Revision()
 	}
 	return ""
 }
 
 // Site are the operator's grants of the policy in force.
-func (a *Active) Site() *grants.Site {
-	if policy := a.policy.Load(); policy != nil {
+func (f *Follower) Site() *grants.Site {
+	if policy := f.policy.Load(); policy != nil {
 		return policy.Site()
 	}
 	return &grants.Site{}
@@ -151,15 +152,15 @@ const (
 )
 
 // Run follows the source until ctx ends.
-func (a *Active) Run(ctx context.Context) {
-	if a.source == nil {
+func (f *Follower) Run(ctx context.Context) {
+	if f.source == nil {
 		return
 	}
 	events := make(chan source.Event)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		a.source.Follow(ctx, func(event source.Event) {
+		f.source.Follow(ctx, func(event source.Event) {
 			select {
 			case events <- event:
 			case <-ctx.Done():
@@ -167,132 +168,132 @@ func (a *Active) Run(ctx context.Context) {
 		})
 	}()
 	defer func() { <-ended }()
-	a.readMark()
+	f.readMark()
 	waiting := time.After(patience)
 	for {
 		var again <-chan time.Time
-		if a.refused != nil {
-			again = time.After(time.Until(a.refused.at))
+		if f.refused != nil {
+			again = time.After(time.Until(f.refused.at))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case event := <-events:
-			a.take(ctx, event)
+			f.take(ctx, event)
 		case <-waiting:
-			a.fallBack(ctx)
+			f.fallBack(ctx)
 		case <-again:
-			_ = a.activate(ctx, a.refused.archive, FromSource) // it has noted what it says
+			_ = f.activate(ctx, f.refused.archive, FromSource) // it has noted what it says
 		}
 	}
 }
 
 // take is what a source's event means.
-func (a *Active) take(ctx context.Context, event source.Event) {
+func (f *Follower) take(ctx context.Context, event source.Event) {
 	switch {
 	case event.Err != nil:
-		a.unreachable(event.Err)
+		f.unreachable(event.Err)
 	case event.Archive == nil:
-		a.reachable()
+		f.reachable()
 	default:
-		a.refused = nil
-		a.reachable()
-		_ = a.activate(ctx, event.Archive, FromSource) // it has noted what it says
+		f.refused = nil
+		f.reachable()
+		_ = f.activate(ctx, event.Archive, FromSource) // it has noted what it says
 	}
-	a.fallBack(ctx)
+	f.fallBack(ctx)
 }
 
 // activate takes a bundle through the gate. Only a good one replaces what is in
 // force. It notes and returns why one is refused.
-func (a *Active) activate(ctx context.Context, archive []byte, from Origin) *bundle.Refusal {
-	policy, b, err := a.judge(ctx, archive)
+func (f *Follower) activate(ctx context.Context, archive []byte, from Origin) *bundle.Refusal {
+	policy, b, err := f.judge(ctx, archive)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
-		return a.refuse(archive, from, err)
+		return f.refuse(archive, from, err)
 	}
 	if from == FromSource {
-		a.refused = nil
+		f.refused = nil
 	}
-	if a.cfg.Key != nil {
-		a.mark = b.Mark()
+	if f.cfg.Policy.Key != nil {
+		f.mark = b.Mark()
 	}
-	if a.saved != nil && from == FromSource {
-		if err := a.saved.store(archive, a.mark); err != nil {
-			a.log.Error("policy: the bundle could not be kept for a restart", slog.String("error", err.Error()))
+	if f.saved != nil && from == FromSource {
+		if err := f.saved.store(archive, f.mark); err != nil {
+			f.log.Error("policy: the bundle could not be kept for a restart", slog.String("error", err.Error()))
 		}
 	}
-	a.content = b.Digest
-	a.inForce(policy, b, from)
+	f.content = b.Digest
+	f.inForce(policy, b, from)
 	return nil
 }
 
-func (a *Active) judge(ctx context.Context, archive []byte) (_ *Policy, _ *bundle.Bundle, err error) {
+func (f *Follower) judge(ctx context.Context, archive []byte) (_ *rego.Policy, _ *bundle.Bundle, err error) {
 	defer func() {
 		if v := recover(); v != nil { // a bundle must not bring the gateway down
 			err = bundle.Refuse(bundle.StepRead, nil, "reading the bundle failed: %v", v)
 		}
 	}()
-	b, err := bundle.Read(archive, a.cfg.Key)
+	b, err := bundle.Read(archive, f.cfg.Policy.Key)
 	if err != nil {
 		return nil, nil, err
 	}
-	if a.cfg.Key != nil {
-		if err := b.Follows(a.mark); err != nil {
+	if f.cfg.Policy.Key != nil {
+		if err := b.Follows(f.mark); err != nil {
 			return nil, nil, err
 		}
 	}
-	if policy := a.policy.Load(); policy != nil && b.Digest == a.content {
+	if policy := f.policy.Load(); policy != nil && b.Digest == f.content {
 		return policy, b, nil
 	}
-	policy, err := CompileBundle(ctx, b, a.cfg.Config)
+	policy, err := rego.CompileBundle(ctx, b, f.cfg.Policy)
 	return policy, b, err
 }
 
 // refuse notes why a bundle is not in force, and keeps one that may pass later.
-func (a *Active) refuse(archive []byte, from Origin, err error) *bundle.Refusal {
+func (f *Follower) refuse(archive []byte, from Origin, err error) *bundle.Refusal {
 	refusal := bundle.RefusalOf(bundle.StepRead, err)
 	if from == FromSource && refusal.Temporary() {
-		if a.refused == nil {
-			a.refused = &retry{archive: archive, after: firstRetry / 2}
+		if f.refused == nil {
+			f.refused = &retry{archive: archive, after: firstRetry / 2}
 		}
-		a.refused.after = min(2*a.refused.after, maxRetry)
-		a.refused.at = time.Now().Add(a.refused.after)
+		f.refused.after = min(2*f.refused.after, maxRetry)
+		f.refused.at = time.Now().Add(f.refused.after)
 	} else if from == FromSource {
-		a.refused = nil
+		f.refused = nil
 	}
-	a.noteRefusal(refusal, from)
+	f.noteRefusal(refusal, from)
 	return refusal
 }
 
 // readMark learns which signed bundle was the newest before the restart.
-func (a *Active) readMark() {
-	if a.saved == nil {
+func (f *Follower) readMark() {
+	if f.saved == nil {
 		return
 	}
-	_, mark, err := a.saved.load()
+	_, mark, err := f.saved.load()
 	if err != nil {
-		a.log.Error("policy: saved bundle", slog.String("error", err.Error()))
+		f.log.Error("policy: saved bundle", slog.String("error", err.Error()))
 		return
 	}
-	a.mark = mark
+	f.mark = mark
 }
 
 // fallBack puts the saved bundle in force if nothing is. One that is refused is
 // not tried again, unless the time was short.
-func (a *Active) fallBack(ctx context.Context) {
-	if a.saved == nil || a.fellBack || a.policy.Load() != nil {
+func (f *Follower) fallBack(ctx context.Context) {
+	if f.saved == nil || f.fellBack || f.policy.Load() != nil {
 		return
 	}
-	a.fellBack = true
-	archive, _, err := a.saved.load()
+	f.fellBack = true
+	archive, _, err := f.saved.load()
 	switch {
 	case err != nil:
-		a.noteRefusal(bundle.Refuse(bundle.StepSignature, nil, "%v", err), FromSaved)
+		f.noteRefusal(bundle.Refuse(bundle.StepSignature, nil, "%v", err), FromSaved)
 	case archive != nil:
-		if refusal := a.activate(ctx, archive, FromSaved); refusal != nil {
-			a.fellBack = !refusal.Temporary()
+		if refusal := f.activate(ctx, archive, FromSaved); refusal != nil {
+			f.fellBack = !refusal.Temporary()
 		}
 	}
 }
