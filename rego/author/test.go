@@ -1,0 +1,188 @@
+package author
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/gate"
+)
+
+// TestConfig configures [Test].
+type TestConfig struct {
+	Place
+	// Run is a regular expression that names the tests to run; "": all.
+	Run string
+	// Coverage writes which lines no test reaches; MinCoverage is the share of
+	// lines, in percent, that tests must reach, 0: any.
+	Coverage    bool
+	MinCoverage float64
+	// Verbose names each test, and how long it took.
+	Verbose, JSON bool
+}
+
+// What is wrong with tests.
+var (
+	ErrTestsFail = errors.New("tests fail")
+	ErrNoTests   = errors.New("no test ran")
+	ErrCoverage  = errors.New("the tests reach too few lines")
+)
+
+type testCounts struct {
+	Passed  int `json:"passed"`
+	Failed  int `json:"failed"`
+	Skipped int `json:"skipped"`
+}
+
+func countTests(report *gate.TestReport) (c testCounts) {
+	for _, result := range report.Results {
+		switch result.Outcome {
+		case gate.Passed:
+			c.Passed++
+		case gate.Skipped:
+			c.Skipped++
+		default:
+			c.Failed++
+		}
+	}
+	return c
+}
+
+// String is as in "3 passed, 1 skipped".
+func (c testCounts) String() string {
+	text := fmt.Sprintf("%d passed", c.Passed)
+	if c.Failed > 0 {
+		text = fmt.Sprintf("%d failed, ", c.Failed) + text
+	}
+	if c.Skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", c.Skipped)
+	}
+	return text
+}
+
+// Test runs the tests of a bundle. A failing test is an [ErrTestsFail]. That no
+// test ran is an [ErrNoTests], unless the bundle has nothing but data: a CI job
+// whose tests have got lost must not stay green.
+func Test(ctx context.Context, w io.Writer, cfg TestConfig) error {
+	if _, err := regexp.Compile(cfg.Run); err != nil {
+		return fmt.Errorf("--run %q: expected a regular expression: %w", cfg.Run, err)
+	}
+	if cfg.MinCoverage < 0 || cfg.MinCoverage > 100 {
+		return fmt.Errorf("--min-coverage %g: expected a percentage from 0 to 100", cfg.MinCoverage)
+	}
+	b, err := cfg.read()
+	if err != nil {
+		return cfg.findings(w, cfg.JSON, err)
+	}
+	compiled, err := gate.Compile(ctx, b)
+	if err != nil {
+		return cfg.findings(w, cfg.JSON, err)
+	}
+	report, err := compiled.Test(ctx, gate.TestConfig{Run: cfg.Run, Coverage: cfg.Coverage || cfg.MinCoverage > 0})
+	if err != nil {
+		return cfg.findings(w, cfg.JSON, err)
+	}
+	verdict := cfg.judge(b, report)
+	if cfg.JSON {
+		err = writeJSON(w, cfg.document(report, verdict == nil))
+	} else {
+		err = cfg.write(w, report)
+	}
+	if err != nil {
+		return err
+	}
+	return verdict
+}
+
+func (cfg TestConfig) judge(b *bundle.Bundle, report *gate.TestReport) error {
+	counts := countTests(report)
+	covered := totalCoverage(report)
+	switch {
+	case counts.Failed > 0:
+		return fmt.Errorf("%s: %w: %s", cfg.Location, ErrTestsFail, counts)
+	case len(report.Results) == 0 && cfg.Run != "":
+		return fmt.Errorf("%s: %w: none has a name that matches --run %q", cfg.Location, ErrNoTests, cfg.Run)
+	case len(report.Results) == 0 && len(b.Modules) > 0:
+		return fmt.Errorf("%s: %w: write rules test_… into files *_test.rego", cfg.Location, ErrNoTests)
+	case covered < cfg.MinCoverage:
+		return fmt.Errorf("%s: %w: %.1f %%; --min-coverage is %g", cfg.Location, ErrCoverage, covered, cfg.MinCoverage)
+	}
+	return nil
+}
+
+// totalCoverage is in percent; 100 if there is nothing to cover.
+func totalCoverage(report *gate.TestReport) float64 {
+	covered, missed := 0, 0
+	for _, file := range report.Coverage {
+		covered, missed = covered+file.CoveredLines, missed+file.NotCoveredLines
+	}
+	if covered+missed == 0 {
+		return 100
+	}
+	return 100 * float64(covered) / float64(covered+missed)
+}
+
+func (cfg TestConfig) write(w io.Writer, report *gate.TestReport) error {
+	p := &page{w: w}
+	for _, result := range report.Results {
+		failed := result.Outcome == gate.Failed || result.Outcome == gate.Errored
+		if !failed && !cfg.Verbose {
+			continue
+		}
+		p.printf("%-5s %s:%d: %s.%s", strings.ToUpper(string(result.Outcome)), cfg.file(result.File), result.Line, result.Package, result.Name)
+		if cfg.Verbose {
+			p.printf(" (%s)", result.Duration)
+		}
+		p.printf("\n")
+		for line := range strings.Lines(result.Message + "\n" + result.Output) {
+			if strings.TrimSpace(line) != "" {
+				p.printf("      %s\n", strings.TrimRight(line, "\n"))
+			}
+		}
+	}
+	p.printf("%s: %s\n", cfg.Location, countTests(report))
+	if report.Coverage != nil {
+		cfg.writeCoverage(p, report)
+	}
+	return p.err
+}
+
+func (cfg TestConfig) writeCoverage(p *page, report *gate.TestReport) {
+	rows := [][]string{{"COVERED", "FILE", "NO TEST REACHES LINES"}}
+	for _, name := range slices.Sorted(maps.Keys(report.Coverage)) {
+		file := report.Coverage[name]
+		share := 100.0
+		if total := file.CoveredLines + file.NotCoveredLines; total > 0 {
+			share = 100 * float64(file.CoveredLines) / float64(total)
+		}
+		rows = append(rows, []string{fmt.Sprintf("%.1f %%", share), cfg.file(name), strings.Join(missedLines(report, name), ", ")})
+	}
+	p.printf("\n")
+	p.table(append(rows, []string{fmt.Sprintf("%.1f %%", totalCoverage(report)), "all", ""}))
+}
+
+func missedLines(report *gate.TestReport, name string) []string {
+	missed := slices.Clone(report.Coverage[name].NotCovered)
+	type lines = struct{ from, to int }
+	var ranges []lines
+	for _, r := range missed {
+		ranges = append(ranges, lines{r.Start.Row, r.End.Row})
+	}
+	slices.SortFunc(ranges, func(a, b lines) int { return cmp.Compare(a.from, b.from) })
+	texts := []string{}
+	for _, r := range ranges {
+		if r.from == r.to {
+			texts = append(texts, fmt.Sprint(r.from))
+		} else {
+			texts = append(texts, fmt.Sprintf("%d-%d", r.from, r.to))
+		}
+	}
+	return texts
+}
