@@ -62,20 +62,13 @@ func (s *summary) write(w io.Writer, location string) error {
 		rows = append(rows, []string{r.Grants, r.String()})
 	}
 	p.table(rows)
+	if s.Path {
+		p.printf("\nthe checks read the path: requests with an ambiguous one (//, ;, %%2f) get 400 on every route\n")
+	}
 	if s.Path || s.Method {
-		p.printf("\nthe checks read the %s of requests: what two servers could read as two things is refused with 400\n", pathOrMethod(s.Path, s.Method))
+		p.printf("\nthe checks read the path or the method: requests with a method-override header get 400 on every route\n")
 	}
 	return p.err
-}
-
-func pathOrMethod(path, method bool) string {
-	switch {
-	case path && method:
-		return "path and the method"
-	case path:
-		return "path"
-	}
-	return "method"
 }
 
 // String is what tells requests apart, and what limits remembering.

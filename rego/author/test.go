@@ -9,7 +9,10 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/open-policy-agent/opa/v1/cover"
 
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
@@ -168,20 +171,22 @@ func (cfg TestConfig) writeCoverage(p *page, report *gate.TestReport) {
 	p.table(append(rows, []string{fmt.Sprintf("%.1f %%", totalCoverage(report)), "all", ""}))
 }
 
+// missedLines are lines and ranges of lines, as in 3, 5-7.
 func missedLines(report *gate.TestReport, name string) []string {
-	missed := slices.Clone(report.Coverage[name].NotCovered)
-	type lines = struct{ from, to int }
-	var ranges []lines
-	for _, r := range missed {
-		ranges = append(ranges, lines{r.Start.Row, r.End.Row})
-	}
-	slices.SortFunc(ranges, func(a, b lines) int { return cmp.Compare(a.from, b.from) })
-	texts := []string{}
+	ranges := slices.Clone(report.Coverage[name].NotCovered)
+	slices.SortFunc(ranges, func(a, b cover.Range) int {
+		return cmp.Or(cmp.Compare(a.Start.Row, b.Start.Row), cmp.Compare(b.End.Row, a.End.Row))
+	})
+	texts, last := []string{}, 0
 	for _, r := range ranges {
-		if r.from == r.to {
-			texts = append(texts, fmt.Sprint(r.from))
+		if r.End.Row <= last {
+			continue
+		}
+		last = r.End.Row
+		if r.Start.Row == r.End.Row {
+			texts = append(texts, strconv.Itoa(r.Start.Row))
 		} else {
-			texts = append(texts, fmt.Sprintf("%d-%d", r.from, r.to))
+			texts = append(texts, fmt.Sprintf("%d-%d", r.Start.Row, r.End.Row))
 		}
 	}
 	return texts

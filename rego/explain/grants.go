@@ -51,7 +51,7 @@ func anotherSource(r *rego.Request, source grants.Source) string {
 	if caller == source && source.Kind != 0 {
 		return ""
 	}
-	return fmt.Sprintf("the caller is of %s", caller)
+	return fmt.Sprintf("not the caller's, which is %s", caller)
 }
 
 // unmet is the first condition that the request does not meet.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"os"
 
 	"github.com/alecthomas/kong"
 
@@ -97,7 +98,7 @@ type diffCommand struct {
 	Old             string `arg:"" help:"Bundle in force: directory or .tar.gz file."`
 	New             string `arg:"" help:"Bundle to come: directory or .tar.gz file."`
 	Inputs          string `help:"Recorded requests, as GET /v1/decisions gives them; - for the standard input." required:"" placeholder:"FILE"`
-	Key             string `help:"File with the public key that must have signed both bundles." placeholder:"FILE"`
+	Key             string `help:"File with the public key that must have signed the bundles that are archives." placeholder:"FILE"`
 	Examples        int    `help:"How many requests of each kind to show." default:"5"`
 	AcceptNewAllows bool   `help:"Do not fail on requests that would be allowed and were denied."`
 	AcceptUnknown   bool   `help:"Do not fail on requests of which something that a policy reads was not recorded."`
@@ -120,11 +121,11 @@ func (c diffCommand) Run(ctx context.Context, k *kong.Context) error {
 	if err := onceStdin(c.Old, c.New, c.Inputs); err != nil {
 		return err
 	}
-	before, err := place(c.Old, c.Key)
+	before, err := placeToCompare(c.Old, c.Key)
 	if err != nil {
 		return err
 	}
-	after, err := place(c.New, c.Key)
+	after, err := placeToCompare(c.New, c.Key)
 	if err != nil {
 		return err
 	}
@@ -137,4 +138,13 @@ func (c diffCommand) Run(ctx context.Context, k *kong.Context) error {
 		Old: before, New: after, Settings: settings, Inputs: inputs, Examples: c.Examples,
 		AcceptNewAllows: c.AcceptNewAllows, AcceptUnknown: c.AcceptUnknown, JSON: c.JSON, Progress: k.Stderr,
 	})
+}
+
+// placeToCompare is a place whose signature is verified only if it is an archive:
+// a directory is the author's work, which is signed when it is built.
+func placeToCompare(location, keyFile string) (author.Place, error) {
+	if info, err := os.Stat(location); err == nil && info.IsDir() {
+		keyFile = ""
+	}
+	return place(location, keyFile)
 }
