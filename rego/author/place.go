@@ -72,11 +72,15 @@ func (p Place) findings(w io.Writer, asJSON bool, err error) error {
 			return err
 		}
 	} else {
+		text := &page{w: w}
 		for _, finding := range refusal.Findings {
-			fmt.Fprintf(w, "%s%s\n", p.at(finding), finding.Message)
+			text.printf("%s%s\n", p.at(finding), finding.Message)
 			if finding.Fix != "" {
-				fmt.Fprintf(w, "    fix: %s\n", finding.Fix)
+				text.printf("    fix: %s\n", finding.Fix)
 			}
+		}
+		if text.err != nil {
+			return text.err
 		}
 	}
 	return fmt.Errorf("%s: %w: %s", p.Location, ErrFindings, count(len(refusal.Findings), "finding"))

@@ -5,9 +5,10 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 )
 
-// page writes what people read, and keeps the first error.
+// page writes what people read, as plain text, and keeps the first error.
 type page struct {
 	w   io.Writer
 	err error
@@ -15,8 +16,16 @@ type page struct {
 
 func (p *page) printf(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format, args...)
+		_, p.err = io.WriteString(p.w, strings.Map(plain, fmt.Sprintf(format, args...)))
 	}
+}
+
+// plain keeps what a bundle or a client chose from steering a terminal.
+func plain(r rune) rune {
+	if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 // table writes rows with aligned columns, each row indented.
