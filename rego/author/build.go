@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/author/page"
 	"github.com/mtls-authz/mtls-authz/rego/author/release"
 )
 
@@ -61,13 +62,13 @@ func Build(ctx context.Context, w io.Writer, cfg BuildConfig) error {
 		b.Signature = cfg.Sign.Public().Algorithm()
 	}
 	if cfg.JSON {
-		return writeJSON(w, b)
+		return page.JSON(w, b)
 	}
-	p := &page{w: w}
-	p.printf("%s\n", b.File)
+	p := page.New(w)
+	p.Printf("%s\n", b.File)
 	rows := [][]string{{"sha256", b.SHA256}, {"bundle revision", orNone(b.BundleRevision)}, {"policy_revision", b.Revision}, {"signature", orNone(b.Signature)}}
-	p.table(rows)
-	return p.err
+	p.Table(rows)
+	return p.Err()
 }
 
 func orNone(text string) string {

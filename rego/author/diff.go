@@ -8,6 +8,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/author/changes"
+	"github.com/mtls-authz/mtls-authz/rego/author/page"
 )
 
 // DiffConfig configures [Diff].
@@ -57,7 +58,7 @@ func Diff(ctx context.Context, w io.Writer, cfg DiffConfig) error {
 		return fmt.Errorf("--inputs: %w", err)
 	}
 	if cfg.JSON {
-		err = writeJSON(w, report)
+		err = page.JSON(w, report)
 	} else {
 		err = writeChanges(w, report)
 	}
@@ -98,36 +99,36 @@ var titles = map[changes.Kind]string{
 }
 
 func writeChanges(w io.Writer, report *changes.Report) error {
-	p := &page{w: w}
+	p := page.New(w)
 	rows := [][]string{{"REQUESTS", "CHANGE"}}
 	for _, kind := range changes.Kinds {
 		rows = append(rows, []string{fmt.Sprint(report.Counts[kind]), titles[kind]})
 	}
-	p.table(append(rows, []string{fmt.Sprint(report.Requests), "all"}))
+	p.Table(append(rows, []string{fmt.Sprint(report.Requests), "all"}))
 	for _, kind := range changes.Kinds {
 		examples := report.Examples[kind]
 		if len(examples) == 0 {
 			continue
 		}
-		p.printf("\n%s (%d of %d)\n", titles[kind], len(examples), report.Counts[kind])
+		p.Printf("\n%s (%d of %d)\n", titles[kind], len(examples), report.Counts[kind])
 		for _, e := range examples {
 			writeExample(p, e)
 		}
 	}
-	return p.err
+	return p.Err()
 }
 
 // writeExample quotes what a client chose: a path can hold anything.
-func writeExample(p *page, e changes.Example) {
+func writeExample(p *page.Page, e changes.Example) {
 	if e.URL == "" {
-		p.printf("  %s\n", e.Error)
+		p.Printf("  %s\n", e.Error)
 		return
 	}
-	p.printf("  line %d: %s %q\n", e.Line, e.Method, e.URL)
-	p.printf("      caller app %s, space %s, org %s\n", e.App, e.Space, e.Org)
+	p.Printf("  line %d: %s %q\n", e.Line, e.Method, e.URL)
+	p.Printf("      caller app %s, space %s, org %s\n", e.App, e.Space, e.Org)
 	if e.Error != "" {
-		p.printf("      %s\n", e.Error)
+		p.Printf("      %s\n", e.Error)
 		return
 	}
-	p.printf("      old  %s\n      new  %s\n", e.Old, e.New)
+	p.Printf("      old  %s\n      new  %s\n", e.Old, e.New)
 }

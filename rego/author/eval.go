@@ -8,6 +8,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/author/page"
 	"github.com/mtls-authz/mtls-authz/rego/explain"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
 	"github.com/mtls-authz/mtls-authz/rego/replay"
@@ -88,7 +89,7 @@ func Eval(ctx context.Context, w io.Writer, cfg EvalConfig) error {
 		v.Checks = explain.New(policy, compiled).Checks(ctx, asked.Request)
 	}
 	if cfg.JSON {
-		err = writeJSON(w, v)
+		err = page.JSON(w, v)
 	} else {
 		err = cfg.write(w, v)
 	}

@@ -1,7 +1,6 @@
 package author
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/author/page"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 )
 
@@ -68,22 +68,22 @@ func (p Place) findings(w io.Writer, asJSON bool, err error) error {
 		return err
 	}
 	if asJSON {
-		if err := writeJSON(w, refused{Findings: refusal.Findings}); err != nil {
+		if err := page.JSON(w, refused{Findings: refusal.Findings}); err != nil {
 			return err
 		}
 	} else {
-		text := &page{w: w}
+		text := page.New(w)
 		for _, finding := range refusal.Findings {
-			text.printf("%s%s\n", p.at(finding), finding.Message)
+			text.Printf("%s%s\n", p.at(finding), finding.Message)
 			if finding.Fix != "" {
-				text.printf("    fix: %s\n", finding.Fix)
+				text.Printf("    fix: %s\n", finding.Fix)
 			}
 		}
-		if text.err != nil {
-			return text.err
+		if text.Err() != nil {
+			return text.Err()
 		}
 	}
-	return fmt.Errorf("%s: %w: %s", p.Location, ErrFindings, count(len(refusal.Findings), "finding"))
+	return fmt.Errorf("%s: %w: %s", p.Location, ErrFindings, page.Count(len(refusal.Findings), "finding"))
 }
 
 // at is file:line:col, with the file as an editor finds it.
@@ -106,18 +106,4 @@ func (p Place) file(name string) string {
 		return filepath.Join(p.Location, filepath.FromSlash(name))
 	}
 	return name
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func writeJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
 }

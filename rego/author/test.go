@@ -14,6 +14,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/cover"
 
+	"github.com/mtls-authz/mtls-authz/rego/author/page"
+	"github.com/mtls-authz/mtls-authz/rego/author/summary"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
@@ -37,38 +39,6 @@ var (
 	ErrNoTests   = errors.New("no test ran")
 	ErrCoverage  = errors.New("the tests reach too few lines")
 )
-
-type testCounts struct {
-	Passed  int `json:"passed"`
-	Failed  int `json:"failed"`
-	Skipped int `json:"skipped"`
-}
-
-func countTests(report *gate.TestReport) (c testCounts) {
-	for _, result := range report.Results {
-		switch result.Outcome {
-		case gate.Passed:
-			c.Passed++
-		case gate.Skipped:
-			c.Skipped++
-		default:
-			c.Failed++
-		}
-	}
-	return c
-}
-
-// String is as in "3 passed, 1 skipped".
-func (c testCounts) String() string {
-	text := fmt.Sprintf("%d passed", c.Passed)
-	if c.Failed > 0 {
-		text = fmt.Sprintf("%d failed, ", c.Failed) + text
-	}
-	if c.Skipped > 0 {
-		text += fmt.Sprintf(", %d skipped", c.Skipped)
-	}
-	return text
-}
 
 // Test runs the tests of a bundle. A failing test is an [ErrTestsFail]. That no
 // test ran is an [ErrNoTests], unless the bundle has nothing but data: a CI job
@@ -94,7 +64,7 @@ func Test(ctx context.Context, w io.Writer, cfg TestConfig) error {
 	}
 	verdict := cfg.judge(b, report)
 	if cfg.JSON {
-		err = writeJSON(w, cfg.document(report, verdict == nil))
+		err = page.JSON(w, cfg.document(report, verdict == nil))
 	} else {
 		err = cfg.write(w, report)
 	}
@@ -105,7 +75,7 @@ func Test(ctx context.Context, w io.Writer, cfg TestConfig) error {
 }
 
 func (cfg TestConfig) judge(b *bundle.Bundle, report *gate.TestReport) error {
-	counts := countTests(report)
+	counts := summary.CountTests(report)
 	covered := totalCoverage(report)
 	switch {
 	case counts.Failed > 0:
@@ -133,31 +103,31 @@ func totalCoverage(report *gate.TestReport) float64 {
 }
 
 func (cfg TestConfig) write(w io.Writer, report *gate.TestReport) error {
-	p := &page{w: w}
+	p := page.New(w)
 	for _, result := range report.Results {
 		failed := result.Outcome == gate.Failed || result.Outcome == gate.Errored
 		if !failed && !cfg.Verbose {
 			continue
 		}
-		p.printf("%-5s %s:%d: %s.%s", strings.ToUpper(string(result.Outcome)), cfg.file(result.File), result.Line, result.Package, result.Name)
+		p.Printf("%-5s %s:%d: %s.%s", strings.ToUpper(string(result.Outcome)), cfg.file(result.File), result.Line, result.Package, result.Name)
 		if cfg.Verbose {
-			p.printf(" (%s)", result.Duration)
+			p.Printf(" (%s)", result.Duration)
 		}
-		p.printf("\n")
+		p.Printf("\n")
 		for line := range strings.Lines(result.Message + "\n" + result.Output) {
 			if strings.TrimSpace(line) != "" {
-				p.printf("      %s\n", strings.TrimRight(line, "\n"))
+				p.Printf("      %s\n", strings.TrimRight(line, "\n"))
 			}
 		}
 	}
-	p.printf("%s: %s\n", cfg.Location, countTests(report))
+	p.Printf("%s: %s\n", cfg.Location, summary.CountTests(report))
 	if report.Coverage != nil {
 		cfg.writeCoverage(p, report)
 	}
-	return p.err
+	return p.Err()
 }
 
-func (cfg TestConfig) writeCoverage(p *page, report *gate.TestReport) {
+func (cfg TestConfig) writeCoverage(p *page.Page, report *gate.TestReport) {
 	rows := [][]string{{"COVERED", "FILE", "NO TEST REACHES LINES"}}
 	for _, name := range slices.Sorted(maps.Keys(report.Coverage)) {
 		file := report.Coverage[name]
@@ -167,8 +137,8 @@ func (cfg TestConfig) writeCoverage(p *page, report *gate.TestReport) {
 		}
 		rows = append(rows, []string{fmt.Sprintf("%.1f %%", share), cfg.file(name), strings.Join(missedLines(report, name), ", ")})
 	}
-	p.printf("\n")
-	p.table(append(rows, []string{fmt.Sprintf("%.1f %%", totalCoverage(report)), "all", ""}))
+	p.Printf("\n")
+	p.Table(append(rows, []string{fmt.Sprintf("%.1f %%", totalCoverage(report)), "all", ""}))
 }
 
 // missedLines are lines and ranges of lines, as in 3, 5-7.

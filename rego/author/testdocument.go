@@ -3,13 +3,14 @@ package author
 import (
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/rego/author/summary"
 	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
 
 // testDocument is what JSON says of tests.
 type testDocument struct {
 	OK bool `json:"ok"`
-	testCounts
+	summary.Counts
 	Tests []testLine `json:"tests"`
 	// Coverage is in percent, Missed the lines that no test reaches, by file.
 	Coverage *float64            `json:"coverage,omitempty"`
@@ -29,7 +30,7 @@ type testLine struct {
 }
 
 func (cfg TestConfig) document(report *gate.TestReport, ok bool) testDocument {
-	d := testDocument{testCounts: countTests(report), Tests: []testLine{}, OK: ok}
+	d := testDocument{Counts: summary.CountTests(report), Tests: []testLine{}, OK: ok}
 	for _, r := range report.Results {
 		line := testLine{Package: r.Package, Name: r.Name, File: r.File, Line: r.Line, Outcome: r.Outcome, Message: r.Message, Output: r.Output}
 		if cfg.Verbose {

@@ -37,7 +37,7 @@ func (c checkCommand) Run(ctx context.Context, k *kong.Context) error {
 type testCommand struct {
 	Bundle      string  `arg:"" help:"Directory, .tar.gz file, or - for an archive on the standard input."`
 	Key         string  `help:"File with the public key that must have signed the bundle." placeholder:"FILE"`
-	Run_        string  `name:"run" help:"Run the tests whose name matches only." placeholder:"REGEX"` //nolint:revive // Run is the method
+	Run_        string  `name:"run" help:"Run the tests whose name matches only." placeholder:"REGEX"`
 	Coverage    bool    `help:"Show which lines no test reaches."`
 	MinCoverage float64 `help:"Fail if the tests reach a smaller share of the lines." placeholder:"PERCENT"`
 	Verbose     bool    `help:"Name every test, and how long it took." short:"v"`

@@ -22,7 +22,7 @@ import (
 
 const (
 	manifest   = ".manifest"
-	signatures = "." + opabundle.SignaturesFile
+	signatures = ".signatures.json"
 	// keyID is what the signature calls its key; a gateway has one key and does
 	// not look at it.
 	keyID = "policy"
