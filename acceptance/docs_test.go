@@ -104,6 +104,6 @@ func TestTheGuideForPolicyAuthors(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, ran, 10)
 	if *update {
-		require.NoError(t, os.WriteFile(name, []byte(updated+document[last:]), 0o644)) //nolint:gosec // a document
+		require.NoError(t, os.WriteFile(name, []byte(updated+document[last:]), 0o644))
 	}
 }
