@@ -49,9 +49,5 @@ func Answer(ctx context.Context, r *Request) (Decision, error) {
 }
 
 // ReadsAny reports whether the policy can read one of these paths of the input,
-// such as "request.path", beyond what is the caller's own: a policy that looks
-// at input.grants.apps[input.caller.app] alone does not read "grants.apps", the
-// grants of others, but it reads "grants". It says true rather than false: what
-// takes a document in hand reads all of it, and a "with" makes everything read,
-// because then the input may be another.
+// such as "request.path": see [reads.Any].
 func (p *Policy) ReadsAny(paths []string) bool { return reads.Any(p.compiler, paths) }

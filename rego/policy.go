@@ -75,7 +75,7 @@ func Compile(ctx context.Context, cfg Config) (*Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newPolicy(ctx, compiled, cfg)
+		return Untested(ctx, compiled, cfg)
 	}
 	archive, err := bundle.ReadArchive(cfg.Bundle)
 	if err != nil {
@@ -95,23 +95,31 @@ const gateTimeout = 30 * time.Second
 // CompileBundle is [Compile] of a bundle that was read; cfg.Bundle and cfg.Key
 // are not used.
 func CompileBundle(ctx context.Context, b *bundle.Bundle, cfg Config) (*Policy, error) {
+	p, _, err := Examine(ctx, b, cfg)
+	return p, err
+}
+
+// Examine is [CompileBundle], and says what the gate has seen too.
+func Examine(ctx context.Context, b *bundle.Bundle, cfg Config) (*Policy, *gate.Compiled, error) {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
 	compiled, err := gate.Pass(ctx, b)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p, err := newPolicy(ctx, compiled, cfg)
+	p, err := Untested(ctx, compiled, cfg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := p.guard(ctx, compiled); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p, nil
+	return p, compiled, nil
 }
 
-func newPolicy(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Policy, err error) {
+// Untested is the policy of a bundle that compiles, whatever its tests say and
+// without the guard cases: for its author, never to be in force.
+func Untested(ctx context.Context, compiled *gate.Compiled, cfg Config) (_ *Policy, err error) {
 	p := &Policy{
 		compiler: compiled.Compiler, queries: compiled.Compiler.QueryCompiler(),
 		store:   inmem.NewFromObjectWithOpts(compiled.Bundle.Data, inmem.OptReturnASTValuesOnRead(true)),
@@ -185,15 +193,19 @@ func (p *Policy) evaluate(ctx context.Context, query ast.Body, input *ast.Term, 
 	cancel := topdown.NewCancel()
 	deadline := time.AfterFunc(p.timeout, cancel.Cancel)
 	defer deadline.Stop()
-	return topdown.NewQuery(query).
-		WithQueryCompiler(p.queries).WithCompiler(p.compiler).WithStore(p.store).WithTransaction(p.txn).
-		WithInput(input).WithCancel(cancel).WithStrictBuiltinErrors(true).WithMetrics(metrics.NoOp()).
+	return p.newQuery(query, input).WithCancel(cancel).
 		Iter(ctx, func(result topdown.QueryResult) error {
 			if term := result["decision"]; term != nil {
 				found(term.Value)
 			}
 			return nil
 		})
+}
+
+func (p *Policy) newQuery(query ast.Body, input *ast.Term) *topdown.Query {
+	return topdown.NewQuery(query).
+		WithQueryCompiler(p.queries).WithCompiler(p.compiler).WithStore(p.store).WithTransaction(p.txn).
+		WithInput(input).WithStrictBuiltinErrors(true).WithMetrics(metrics.NoOp())
 }
 
 // Confirm is Go's word after the policy's, whether it was evaluated or

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/policy"
 )
 
 // program is what the process gives to a command.
@@ -23,6 +25,7 @@ type program struct {
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the gateway and its service broker. Configured by environment and bound services alone."`
 	Playground playgroundCommand `cmd:"" help:"Run a Cloud Foundry in miniature on this machine, with the gateway in the middle."`
+	Policy     policy.Command    `cmd:"" help:"Tools for policy authors: check, test, eval, build, diff."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
 }
 

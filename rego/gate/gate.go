@@ -24,6 +24,8 @@ type Compiled struct {
 	Checks []string
 	// Digest is the SHA-256 of the content of built-in Rego and bundle.
 	Digest [sha256.Size]byte
+	// Tests is what the bundle's tests said; nil before [Pass].
+	Tests *TestReport
 
 	sources *sources
 }
@@ -42,11 +44,10 @@ func Pass(ctx context.Context, b *bundle.Bundle) (*Compiled, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := compiled.Test(ctx, TestConfig{})
-	if err != nil {
+	if compiled.Tests, err = compiled.Test(ctx, TestConfig{}); err != nil {
 		return nil, err
 	}
-	if err := report.Refusal(); err != nil {
+	if err := compiled.Tests.Refusal(); err != nil {
 		return nil, err
 	}
 	return compiled, nil

@@ -111,7 +111,7 @@ func (c *Compiled) Test(ctx context.Context, cfg TestConfig) (*TestReport, error
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), strings.Compare(a.Name, b.Name))
 	})
 	if coverage != nil {
-		report.Coverage = c.coverage(coverage.Report(modules))
+		report.Coverage = c.coverage(coverage)
 	}
 	return report, nil
 }
@@ -141,15 +141,16 @@ func resultOf(result *tester.Result) TestResult {
 	return r
 }
 
-// coverage keeps the operator's files that decide.
-func (c *Compiled) coverage(report cover.Report) map[string]*cover.FileReport {
-	files := map[string]*cover.FileReport{}
-	for name, file := range report.Files {
-		for key, module := range c.Bundle.Modules {
-			if module.Package.Location.File == name || key == name {
-				files[strings.TrimPrefix(key, bundle.Prefix+"/")] = file
-			}
-		}
+// coverage keeps the operator's files that decide. OPA knows what was covered by
+// the file in the location, and the rest by the name of the module.
+func (c *Compiled) coverage(reached *cover.Cover) map[string]*cover.FileReport {
+	modules := map[string]*ast.Module{}
+	for _, module := range c.Bundle.Modules {
+		modules[module.Package.Location.File] = module
+	}
+	report, files := reached.Report(modules), map[string]*cover.FileReport{}
+	for key, module := range c.Bundle.Modules {
+		files[strings.TrimPrefix(key, bundle.Prefix+"/")] = report.Files[module.Package.Location.File]
 	}
 	return files
 }

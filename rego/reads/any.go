@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
-// Any reports whether a compiled policy can read one of these paths of the input,
+// Any reports whether the policy can read one of these paths of the input,
 // such as "request.path", beyond what is the caller's own: a policy that looks
 // at input.grants.apps[input.caller.app] alone does not read "grants.apps", the
 // grants of others, but it reads "grants". It says true rather than false: what
@@ -16,7 +16,7 @@ import (
 // because then the input may be another.
 func Any(compiler *ast.Compiler, paths []string) bool {
 	w := &inputWalk{compiler: compiler, visited: map[util.T]struct{}{}, read: map[string]struct{}{}}
-	for _, rule := range compiler.GetRulesWithPrefix(ast.MustParseRef("data.mtls.authz.decision")) {
+	for _, rule := range compiler.GetRulesWithPrefix(decision) {
 		w.visit(rule)
 	}
 	for _, path := range paths {
@@ -95,7 +95,7 @@ func (w *inputWalk) body(body ast.Body, known callers) {
 // caller, else "".
 func guidOf(ref ast.Ref) string {
 	for _, name := range []string{"app", "space", "org"} {
-		if ref.Equal(ast.Ref{ast.InputRootDocument, ast.StringTerm("caller"), ast.StringTerm(name)}) {
+		if ref.Equal(ast.Ref{ast.InputRootDocument, ast.InternedTerm("caller"), ast.InternedTerm(name)}) {
 			return name
 		}
 	}
@@ -151,7 +151,7 @@ func constantPath(ref ast.Ref) string {
 // ownGrants reports whether the reference is to input.grants.apps[the caller's
 // app] or below, or the same of its space or org.
 func ownGrants(ref ast.Ref, known callers) bool {
-	if len(ref) < 4 || !ref[1].Equal(ast.StringTerm("grants")) {
+	if len(ref) < 4 || !ref[1].Equal(ast.InternedTerm("grants")) {
 		return false
 	}
 	kind, _ := ref[2].Value.(ast.String)

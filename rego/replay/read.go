@@ -137,3 +137,15 @@ func sameShape(path string, given, expected any) error {
 	}
 	return nil
 }
+
+// ParseOne reads one line as package recording writes it, or an input document.
+func ParseOne(text []byte) (Recorded, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return Recorded{}, malformed("expected one recorded request, or one input document: %w", err)
+	}
+	if _, isLine := members["input"]; isLine {
+		return parseLine(text)
+	}
+	return ParseInput(text)
+}
