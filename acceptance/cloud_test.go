@@ -166,8 +166,8 @@ func (c *cloud) is(status int) func(*controller.Answer, error) *controller.Answe
 	return func(answer *controller.Answer, err error) *controller.Answer {
 		c.t.Helper()
 		require.NoError(c.t, err)
-		require.Equal(c.t, status, answer.Status, string(answer.Body))
 		c.sane(answer)
+		require.Equal(c.t, status, answer.Status, string(answer.Body))
 		return answer
 	}
 }
@@ -175,6 +175,9 @@ func (c *cloud) is(status int) func(*controller.Answer, error) *controller.Answe
 // sane asserts what must be true of every answer.
 func (c *cloud) sane(answer *controller.Answer) {
 	c.t.Helper()
+	if answer.Status >= http.StatusInternalServerError {
+		c.t.Log("the gateways complain:", c.complaints())
+	}
 	assert.Equal(c.t, outcomes[answer.Status], answer.Outcome(), "%d %s", answer.Status, answer.Body)
 	assert.Equal(c.t, "application/json", answer.Header.Get("Content-Type"))
 	assert.Equal(c.t, answer.RequestID, answer.Header.Get("X-Broker-Api-Request-Identity"))

@@ -102,6 +102,22 @@ func (c *cluster) close() error {
 	return errors.Join(problems...)
 }
 
+// complaints are the errors that the gateways have logged, the last ones.
+func (c *cluster) complaints() string {
+	var found []string
+	for i := range c.servers {
+		s := c.server(i)
+		s.mu.Lock()
+		for _, line := range s.lines {
+			if strings.Contains(line, `"level":"ERROR"`) {
+				found = append(found, line)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return strings.Join(found[max(0, len(found)-5):], "\n")
+}
+
 // addSecret is a token, which no gateway may write.
 func (c *cluster) addSecret(token string) {
 	c.mu.Lock()

@@ -28,7 +28,7 @@ type developer struct {
 	step     int
 	bindings []bound
 	former   []bound
-	changes  int
+	changes  atomic.Int64
 	// open is the change whose answer did not come, or was an error.
 	open *change
 }
@@ -54,7 +54,6 @@ func newDeveloper(c *cloud, seed uint64) *developer {
 // work makes changes until one is not answered as it should be, or they are
 // told to rest.
 func (d *developer) work() {
-	d.resting.Store(false)
 	for !d.resting.Load() && d.open == nil {
 		next := d.next()
 		answer, err := next.send()
@@ -66,7 +65,7 @@ func (d *developer) work() {
 	}
 }
 
-// rest ends work after the change that is under way.
+// rest ends work after the change that is under way, until the next check.
 func (d *developer) rest() { d.resting.Store(true) }
 
 func (d *developer) accept(made *change, answer *controller.Answer) {
@@ -76,7 +75,7 @@ func (d *developer) accept(made *change, answer *controller.Answer) {
 		return
 	}
 	made.done(answer)
-	d.changes++
+	d.changes.Add(1)
 }
 
 // next chooses the next change.
@@ -185,6 +184,7 @@ func (d *developer) check() {
 		require.True(d.t, open.happened(), open.what)
 	}
 	d.verify()
+	d.resting.Store(false)
 }
 
 // verify compares all that can be seen with what was acknowledged.

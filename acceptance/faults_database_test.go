@@ -3,12 +3,10 @@ package acceptance_test
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,13 +38,16 @@ func TestTheDatabaseMayGoAwayInTheMidstOfTraffic(t *testing.T) {
 			c.reachesNow(b, allowed, noMatch)
 			apps := startApps(c, b)
 			developers := startDevelopers(c, 3)
-			time.Sleep(200 * time.Millisecond)
+			apps.goOn()
+			developers.goOn()
 
+			end := sync.OnceFunc(func() { fault.end(t) })
+			t.Cleanup(end) // also after a failure
 			fault.begin(t)
 			c.away(s)
 			apps.goOn()
 			c.reachesNow(b, allowed, noMatch)
-			fault.end(t)
+			end()
 
 			for i := range c.servers {
 				c.back(i)
@@ -136,85 +137,6 @@ func (c *cloud) readiness(gateway, status int, reason string) error {
 		err = fmt.Errorf("%d %s", res.StatusCode, body)
 	}
 	return err
-}
-
-// developers work until the database is away.
-type developers struct {
-	t       *testing.T
-	list    []*developer
-	working sync.WaitGroup
-}
-
-func startDevelopers(c *cloud, n int) *developers {
-	seeds := rand.New(rand.NewPCG(seedOf(c.t), 0))
-	working := &developers{t: c.t}
-	for range n {
-		d := newDeveloper(c.play(c.t), seeds.Uint64())
-		working.list = append(working.list, d)
-		working.working.Go(d.work)
-	}
-	return working
-}
-
-// check asserts of each that nothing was lost and nothing invented.
-func (d *developers) check() {
-	d.t.Helper()
-	d.working.Wait()
-	for _, one := range d.list {
-		one.check()
-		assert.Positive(d.t, one.changes)
-		one.leave()
-	}
-}
-
-// apps call a route at every gateway, one request after the other.
-type apps struct {
-	c       *cloud
-	stopped atomic.Bool
-	calls   []atomic.Int64
-	running sync.WaitGroup
-	mu      sync.Mutex
-	wrong   []string
-}
-
-func startApps(c *cloud, b bound) *apps {
-	a := &apps{c: c, calls: make([]atomic.Int64, len(c.servers))}
-	for i := range c.servers {
-		a.running.Go(func() {
-			for !a.stopped.Load() {
-				got, err := c.reach(c.t.Context(), i, "frontend", b.Route, b.url)
-				if err != nil || got != allowed {
-					a.mu.Lock()
-					a.wrong = append(a.wrong, fmt.Sprint(got, " ", err))
-					a.mu.Unlock()
-				}
-				a.calls[i].Add(1)
-			}
-		})
-	}
-	return a
-}
-
-// goOn waits for more calls at every gateway.
-func (a *apps) goOn() {
-	a.c.t.Helper()
-	for i := range a.calls {
-		before := a.calls[i].Load()
-		require.NoError(a.c.t, until("calls", func() error {
-			if a.calls[i].Load() < before+20 {
-				return fmt.Errorf("gateway %d does not answer", i)
-			}
-			return nil
-		}))
-	}
-}
-
-// stop asserts that every call went through.
-func (a *apps) stop() {
-	a.c.t.Helper()
-	a.stopped.Store(true)
-	a.running.Wait()
-	assert.Empty(a.c.t, a.wrong)
 }
 
 // Whoever listens for notifications is thrown out and not let in again, as when

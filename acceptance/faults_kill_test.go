@@ -65,9 +65,9 @@ func TestAGatewayKilledInTheMidstOfChangesLosesNothingAndInventsNothing(t *testi
 					t.Fatalf("after kill %d", kill+1)
 				}
 			}
-			changes := 0
+			changes := int64(0)
 			for _, d := range developers {
-				changes += d.changes
+				changes += d.changes.Load()
 				d.leave()
 			}
 			t.Logf("%d kills in %d changes", killings(), changes)

@@ -187,7 +187,7 @@ func (p *postgres) freeze(t *testing.T, signal syscall.Signal) {
 
 func (p *postgres) close() error {
 	if p.process != nil {
-		p.stop(syscall.SIGQUIT)
+		p.stop(syscall.SIGINT) // which leaves no shared memory behind
 	}
 	return os.RemoveAll(p.dir)
 }
