@@ -5,11 +5,12 @@ GOLANGCI_LINT_VERSION := v2.15.0
 LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 FUZZ_TIME ?= 20s
 BENCH_TIME ?= 1s
+BENCH_BINDINGS ?= 100000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test test-heavy acceptance bench lint fuzz build
+.PHONY: help setup run test test-heavy acceptance bench bench-scale lint fuzz build
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ bench: ## speed and allocations; the throughput is a ratio to a bare proxy in th
 	@mkdir -p $(BIN)
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) ./identity ./grants ./rego ./rego/reads ./cache ./store ./gateway ./gateway/assertion | tee $(BIN)/bench.txt | grep -E '^(Benchmark|pkg|cpu)'
 	@awk '/BenchmarkThroughput\/bare/{for(i=1;i<=NF;i++)if($$i=="requests/s")b=$$(i-1)} /BenchmarkThroughput\/gateway/{for(i=1;i<=NF;i++)if($$i=="requests/s")g=$$(i-1)} END{if(b>0)printf "throughput of the gateway / bare ReverseProxy: %.2f\n", g/b}' $(BIN)/bench.txt
+
+bench-scale: ## start, memory and times with BENCH_BINDINGS (100000) bindings of 10 grants each, on both databases
+	@MTLS_AUTHZ_SCALE=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestScale$$' -v ./store | grep -E '^(\||---|FAIL|ok| )'
 
 lint: $(LINT) ## golangci-lint with .golangci.yml
 	$(LINT) run

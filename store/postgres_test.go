@@ -41,6 +41,9 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(openedElsewhere); url != "" {
+		openElsewhere(url)
+	}
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.stop(syscall.SIGQUIT)

@@ -106,8 +106,10 @@ func (t table[T]) read(ctx context.Context, q database.Querier, c conditions, p 
 		return nil, 0, err
 	}
 	size, offset := p.bounds()
-	query := `SELECT ` + t.columns + ` FROM ` + t.name + c.where() +
-		` ORDER BY ` + t.order[0] + p.direction() + `, ` + t.order[1] + p.direction() + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset)
+	key, order := t.order[0]+`, `+t.order[1], ` ORDER BY `+t.order[0]+p.direction()+`, `+t.order[1]+p.direction()
+	// The rows are large: only their keys are sorted.
+	query := `SELECT ` + t.columns + ` FROM ` + t.name + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + t.name + c.where() +
+		order + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset) + `)` + order
 	list, broken, err := database.ReadAll(ctx, q, t.scan, query, c.args...)
 	return list, int(number), errors.Join(append(broken, err)...)
 }
