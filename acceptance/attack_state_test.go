@@ -127,7 +127,7 @@ func TestAttack14HostileRedis(t *testing.T) {
 	require.NoError(t, until("redis-server", func() error { return client.Ping(t.Context()).Err() }))
 
 	// Without room for a decision in memory, every request asks Redis.
-	w := start(t, setup{env: []string{fmt.Sprintf("REDIS_URL=redis://127.0.0.1:%d", port), "CACHE_SHARED=always", "CACHE_DENY_TTL=60s", "CACHE_BYTES=1"}})
+	w := start(t, setup{env: []string{fmt.Sprintf("REDIS_URL=redis://127.0.0.1:%d", port), "CACHE_SHARED=always", "CACHE_DENY_TTL=60s", "CACHE_ENTRIES=1", "CACHE_BYTES=1"}})
 	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
 	// takeTurns tells where the last decisions came from; Redis may be too slow
 	// for a request, which is then decided anew.

@@ -68,7 +68,7 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 	}
 	switch err := f(ctx, t); {
 	case errors.Is(err, errUnchanged):
-		return false, nil
+		return false, s.catchUp(ctx, t)
 	case err != nil:
 		return false, err
 	case t.parts == 0:
@@ -86,6 +86,18 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 	}
 	s.view.Set(t.revision, t.instanceID, bound)
 	return true, nil
+}
+
+// catchUp brings into the view what a change found done already, perhaps by
+// another process a moment ago: whoever repeats a request there, because its
+// answer was lost, hears that it is in force here. The counter's row is locked,
+// so the revision before this one is the last.
+func (s *Store) catchUp(ctx context.Context, t *transaction) error {
+	bound, err := s.view.Read(ctx, t, t.instanceID)
+	if err == nil {
+		s.view.Set(t.revision-1, t.instanceID, bound)
+	}
+	return err
 }
 
 // remove deletes an instance with its bindings, or one of its bindings. What is

@@ -49,6 +49,9 @@ func (s *Settings) complete(env *environment) []error {
 	if s.PolicyBundleToken != "" && !strings.HasPrefix(s.PolicyBundle, "https://") {
 		refuse("POLICY_BUNDLE_TOKEN: only for a POLICY_BUNDLE that is an https URL")
 	}
+	if s.CacheBytes > 0 && s.CacheBytes < s.CacheEntries {
+		refuse("CACHE_BYTES: %d is less than a byte for each of CACHE_ENTRIES, which is %d", s.CacheBytes, s.CacheEntries)
+	}
 	if s.MaxInFlightPerRoute == 0 {
 		s.MaxInFlightPerRoute = max(1, s.MaxInFlight/2)
 		s.settle("MAX_IN_FLIGHT_PER_ROUTE", strconv.Itoa(s.MaxInFlightPerRoute))
