@@ -2,7 +2,6 @@ package grants_test
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,25 +131,4 @@ func numbered(from, to int) string {
 		out = append(out, fmt.Sprintf(`"cf:app:d76446a1-f429-4444-8797-%012x"`, i))
 	}
 	return strings.Join(out, ",")
-}
-
-// matchesOracle is the pattern language once more, as a regular expression
-// over the joined path.
-func matchesOracle(pattern string, segments []string) bool {
-	expression := strings.Builder{}
-	for _, segment := range route.Segments(pattern) {
-		switch segment {
-		case "*":
-			expression.WriteString("/[^/]+")
-		case "**":
-			expression.WriteString("(/[^/]+)*")
-		default:
-			expression.WriteString("/" + regexp.QuoteMeta(segment))
-		}
-	}
-	path := ""
-	for _, segment := range segments {
-		path += "/" + segment
-	}
-	return regexp.MustCompile(`\A(?s:` + expression.String() + `)\z`).MatchString(path)
 }

@@ -125,7 +125,7 @@ func TestUsesAreWrittenInTheBackgroundByAllGateways(t *testing.T) {
 // More than fit in one statement, by several gateways at once, while bindings
 // come and go: in the end the latest use of each is known.
 func testUsesAreWrittenInTheBackgroundByAllGateways(t *testing.T, fresh database) {
-	const bindings = 1200
+	const bindings, rounds = 1200, 3
 	url := fresh(t)
 	gateways := 3
 	if strings.HasPrefix(url, "sqlite:") {
@@ -140,9 +140,9 @@ func testUsesAreWrittenInTheBackgroundByAllGateways(t *testing.T, fresh database
 	create(t, reader, "other", "{}")
 	var running sync.WaitGroup
 	for gateway := range gateways {
-		s := openWith(t, store.Config{URL: url, UsageInterval: 10 * time.Millisecond})
+		s := openWith(t, store.Config{URL: url, UsageInterval: 100 * time.Millisecond})
 		running.Go(func() {
-			for round := range 5 {
+			for round := range rounds {
 				for n := range bindings {
 					s.Used(fmt.Sprintf("b%d", n+1), start.Add(time.Duration(round*gateways+gateway)*time.Second))
 				}
@@ -158,7 +158,7 @@ func testUsesAreWrittenInTheBackgroundByAllGateways(t *testing.T, fresh database
 		})
 	}
 	running.Wait()
-	latest := start.Add(time.Duration(5*gateways-1) * time.Second)
+	latest := start.Add(time.Duration(rounds*gateways-1) * time.Second)
 	await(t, func() bool { return len(unused(t, reader, latest)) == 0 })
 	require.Equal(t, latest, lastUsed(t, reader, "b1"))
 	require.Equal(t, latest, lastUsed(t, reader, fmt.Sprintf("b%d", bindings)))
