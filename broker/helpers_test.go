@@ -106,7 +106,7 @@ func (b *testbed) restart() {
 	b.t.Helper()
 	b.stop()
 	var err error
-	b.cfg.Store, err = store.Open(ctx, store.Config{URL: "sqlite://" + b.file, ReportAllowed: b.cfg.AllowReport, Now: b.cfg.Now})
+	b.cfg.Store, err = store.Open(ctx, store.Config{URL: "sqlite://" + b.file, ReportAllowed: b.cfg.AllowReport, Now: b.cfg.Now, Timeout: time.Minute})
 	require.NoError(b.t, err)
 	if b.cfg.Tokens == nil {
 		key, err := b.cfg.Store.Key(ctx, store.TokenKeyName)
