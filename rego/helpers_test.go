@@ -15,6 +15,8 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
 
 const (
@@ -58,14 +60,21 @@ func directory(t testing.TB, bundle files) string {
 
 // compiled is the policy of a bundle that must be accepted; nil files: the
 // built-in policy alone.
-func compiled(t testing.TB, bundle files) *rego.Policy {
+func compiled(t testing.TB, written files) *rego.Policy {
 	t.Helper()
 	// Under the race detector an evaluation may take longer than the default.
 	cfg := rego.Config{Timeout: 10 * time.Second}
-	if bundle != nil {
-		cfg.Bundle = directory(t, bundle)
+	read := bundle.None()
+	if written != nil {
+		archive, err := bundle.ReadArchive(directory(t, written))
+		require.NoError(t, err)
+		read, err = bundle.Read(archive, nil)
+		require.NoError(t, err)
 	}
-	policy, err := rego.Compile(t.Context(), cfg)
+	accepted, err := gate.Compile(t.Context(), read)
+	require.NoError(t, err)
+	// What the gate tries besides has its own tests, and takes most of the time.
+	policy, err := rego.Untested(t.Context(), accepted, cfg)
 	require.NoError(t, err)
 	return policy
 }
