@@ -40,7 +40,7 @@ acceptance: ## the built binary from outside; GOROUTER_BIN=path runs it against 
 
 test-heavy: setup ## what takes too long for every change: fuzzing, 1 GiB streams, repetition
 	MTLS_AUTHZ_HEAVY=1 go test -count=1 -timeout 30m ./acceptance
-	go test -race -count=5 $$(go list ./... | grep -v /acceptance)
+	MTLS_AUTHZ_HEAVY=1 go test -race -timeout 60m -count=3 $$(go list ./... | grep -v /acceptance)
 	$(MAKE) fuzz FUZZ_TIME=60s
 
 bench: ## speed and allocations; the throughput is a ratio to a bare proxy in the same run
