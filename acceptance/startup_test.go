@@ -121,6 +121,14 @@ func TestSIGTERMEndsServeWithSuccess(t *testing.T) {
 	assert.NoError(t, s.stop())
 }
 
+// The CAs are for servers of bundles and Redis too; SQLite has no server.
+func TestExtraCAsBesideSQLite(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "extra.pem")
+	require.NoError(t, os.WriteFile(file, common(t).another.PEM(), 0o600))
+	serving(t, complete(t, "CA_FILES="+file)[1:])
+}
+
 // What is under way when SIGTERM comes ends as it would have.
 func TestSIGTERMLetsRequestsFinish(t *testing.T) {
 	t.Parallel()

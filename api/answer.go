@@ -66,6 +66,9 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		a.Log.Debug("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
+	if errors.Is(err, store.ErrTooLarge) {
+		err = refuse(http.StatusBadRequest, "%w; ask for fewer with per_page", err)
+	}
 	if !errors.As(err, &known) {
 		a.Log.Error("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
 		known = &refusal{errors.New("internal error of the gateway"), http.StatusInternalServerError}

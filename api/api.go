@@ -71,7 +71,8 @@ type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// MaxInFlight bounds the requests that are worked on at once: so many that
-	// read, and so many that change. Default: 32.
+	// read, and so many that change. Each takes a connection to the database, of
+	// which changes of the broker must find some. Default: 4.
 	MaxInFlight int64
 	// MaxWait is how long a request waits for its turn before it is refused.
 	// Default: 10 s.
@@ -92,7 +93,7 @@ func New(cfg Config) http.Handler {
 		cfg.Now = time.Now
 	}
 	if cfg.MaxInFlight == 0 {
-		cfg.MaxInFlight = 32
+		cfg.MaxInFlight = 4
 	}
 	if cfg.MaxWait == 0 {
 		cfg.MaxWait = 10 * time.Second

@@ -35,7 +35,7 @@ type binding struct {
 	// CreatedBy is an originating identity as the platform named it; null: it
 	// named nobody.
 	CreatedBy *string `json:"created_by"`
-	// LastUsed is when a request was last allowed; null: never.
+	// LastUsed is when a request last went on to the route; null: never.
 	LastUsed *time.Time           `json:"last_used_at"`
 	Warnings []string             `json:"warnings"`
 	Links    map[string]list.Link `json:"links"`

@@ -37,19 +37,9 @@ func (w *answerWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // WriteHeader implements http.ResponseWriter, interim answers included.
 func (w *answerWriter) WriteHeader(status int) {
-	w.x.clean(w.Header())
+	headers.OfAnswer(w.Header(), w.x.id)
 	if status >= 200 {
 		w.x.record(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
-}
-
-// clean makes the headers of an answer the gateway's own where they must be.
-func (x *exchange) clean(h http.Header) {
-	headers.DeleteForged(h)
-	headers.DeleteSecrets(h)
-	if announced := h["Trailer"]; len(announced) > 0 {
-		h["Trailer"] = headers.AllowedNames(announced)
-	}
-	h[headers.Decision] = []string{x.id}
 }

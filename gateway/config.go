@@ -55,7 +55,7 @@ type Config struct {
 	// nobody wants to know.
 	Used func(bindingID string, at time.Time)
 	// Decided is told what the policy said, and Go confirmed, before the request
-	// goes on. It must not wait, nor change anything. Nil: nobody wants to know.
+	// goes on; also of routes without grants, where the policy is not asked. It must not wait, nor change anything. Nil: nobody wants to know.
 	Decided func(decisionID string, r *rego.Request, d rego.Decision)
 	// Log gets the decision lines.
 	Log *slog.Logger

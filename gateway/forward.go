@@ -7,13 +7,13 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/callerassertion"
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/streams"
-	"github.com/mtls-authz/mtls-authz/identity"
 )
 
 // exchangeKey finds the exchange in a request's context.
@@ -27,7 +27,22 @@ func (x *exchange) forward() {
 	ctx, cancel := context.WithTimeout(context.WithValue(x.r.Context(), exchangeKey{}, x), x.g.MaxStream)
 	defer cancel()
 	x.cut = cancel
+	// The end of the context ends leg 3; it must also end waiting for a client
+	// that does not read.
+	defer context.AfterFunc(ctx, x.letGo)()
 	x.g.proxy.ServeHTTP(x.w, x.r.WithContext(ctx))
+}
+
+// lastWords is how long a refusal may take to be written at the end.
+const lastWords = time.Second
+
+// letGo makes writing to the client fail.
+func (x *exchange) letGo() {
+	if socket := x.socket.Load(); socket != nil {
+		_ = socket.Close()
+		return
+	}
+	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(time.Now().Add(lastWords)) // it fails only where there is no connection
 }
 
 func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
@@ -45,23 +60,12 @@ func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
 	}
 }
 
-// restored are headers that ReverseProxy takes off and the app must get as
-// they came; hop-by-hop rules of the client must not take them off either.
-var restored = []string{
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
-	identity.Header, headers.ForwardedURL, headers.Signature, headers.Metadata,
-}
-
 func rewrite(p *httputil.ProxyRequest) {
 	x := exchangeOf(p.In.Context())
 	p.Out.URL = x.target.URL()
 	p.Out.Host = x.target.Host
 	h := p.Out.Header
-	for _, name := range restored {
-		if values, ok := p.In.Header[name]; ok {
-			h[name] = values
-		}
-	}
+	headers.Restore(h, p.In.Header)
 	h[headers.Hop] = []string{"1"}
 	h[headers.Decision] = []string{x.id}
 	if !x.caller.IsZero() {
@@ -84,8 +88,8 @@ func rewrite(p *httputil.ProxyRequest) {
 func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
-	x.clean(res.Header)
-	if staysOpen(res) {
+	headers.OfAnswer(res.Header, x.id)
+	if streams.StaysOpen(res) {
 		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: x.leaver(res)})
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -91,7 +90,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(err)
 		return
 	}
-	if err := x.walk(x.identify, x.guard, x.decide); err != nil && !x.waive(err) {
+	if err := x.walk(x.identify, x.guarded, x.decide); err != nil && !x.waive(err) {
 		x.refuse(err)
 		return
 	}
@@ -210,59 +209,6 @@ func (x *exchange) identify() error {
 	x.caller = x.verified
 	x.line.SetCaller(x.caller)
 	return nil
-}
-
-// guard is what Go decides alone.
-func (x *exchange) guard() error {
-	if !x.access.Scope.Admits(x.caller, x.access.Owner) {
-		return ErrScope
-	}
-	if len(x.live.Rules) == 0 {
-		return ErrNoGrants
-	}
-	return nil
-}
-
-// decide asks the policy and tells what it said.
-func (x *exchange) decide() error {
-	before := x.g.Now()
-	request, err := x.ask(x.r.Context())
-	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
-	x.line.Cache = x.decision.Cache.String()
-	switch {
-	case errors.Is(err, ErrClientGone):
-		return err
-	case err != nil:
-		x.decision = rego.Decision{Policy: "gateway:policy_error", Reason: "policy_error"}
-	}
-	if x.g.Decided != nil {
-		x.g.Decided(x.id, request, x.decision)
-	}
-	switch {
-	case err != nil:
-		return err
-	case !x.decision.Allow:
-		return ErrDenied
-	}
-	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
-	return nil
-}
-
-// ask asks cache and policy, and confirms what they allow.
-func (x *exchange) ask(ctx context.Context) (*rego.Request, error) {
-	request := &rego.Request{
-		Policy: x.policy, Live: x.live, Caller: x.caller, Method: x.r.Method,
-		Host: x.target.Host, Path: x.target.Path, Segments: x.target.Segments, Now: x.started,
-	}
-	decision, err := x.g.Decider.Decide(ctx, request)
-	switch {
-	case err == nil:
-		decision = rego.Confirm(decision, request)
-	case ctx.Err() != nil:
-		err = fmt.Errorf("%w: %w", ErrClientGone, err) // it waited for another's evaluation
-	}
-	x.decision = decision
-	return request, err
 }
 
 // waive lets a refusal pass in report mode; what keeps the gateway itself safe was

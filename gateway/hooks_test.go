@@ -40,7 +40,7 @@ func TestWhatIsRefusedIsNoUse(t *testing.T) {
 		forge   func(*http.Request)
 		decided int
 	}{
-		"no grants":        {`{}`, func(*http.Request) {}, 0},
+		"no grants":        {`{}`, func(*http.Request) {}, 1},
 		"another's grant":  {`{"allow":["cf:app:99999999-9999-4999-8999-999999999999"]}`, func(*http.Request) {}, 1},
 		"no certificate":   {`{"allow":["cf:any"]}`, func(r *http.Request) { r.Header.Del("X-Forwarded-Client-Cert") }, 0},
 		"not of the route": {`{"allow":["cf:any"]}`, func(r *http.Request) { r.Header.Set("X-CF-Forwarded-Url", "https://other.apps.identity/") }, 0},

@@ -90,17 +90,6 @@ func answerTo(err error) answer {
 	return internalError
 }
 
-// Reasons are the reason ids of all refusals, in the order of the table.
-func Reasons() []string {
-	var ids []string
-	for _, a := range answers {
-		if a.reason != "" {
-			ids = append(ids, a.reason)
-		}
-	}
-	return ids
-}
-
 // leftoverTimeout is how long the rest of a refused request's body may take.
 const leftoverTimeout = time.Second
 

@@ -2,27 +2,25 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
 	"net/http"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/rego"
 )
 
-// staysOpen reports whether an answer goes on for as long as both sides like.
-// What just takes long, such as a download, runs to its end.
-func staysOpen(res *http.Response) bool {
-	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	return res.StatusCode == http.StatusSwitchingProtocols || media == "text/event-stream"
-}
+// patience is how many times in a row the policy may give no decision about an
+// open stream before it is cut.
+const patience = 2
 
 // stillAllowed returns a function that decides again for this exchange, without
 // a trace, if anything has changed that its last decision rests on. What it
 // keeps is its own: the exchange goes on meanwhile.
 func (x *exchange) stillAllowed() func(context.Context) error {
-	last, binding := x, x.line.Binding
+	last, binding, failed := x, x.line.Binding, 0
 	return func(ctx context.Context) error {
 		again := &exchange{g: x.g, r: x.r, target: x.target, caller: x.caller}
 		again.started, again.policy, again.access = x.g.Now(), x.g.Policy(), x.g.Access(binding)
@@ -34,10 +32,14 @@ func (x *exchange) stillAllowed() func(context.Context) error {
 			return nil
 		}
 		err := again.walk(again.guard, func() error { return again.allowed(ctx) })
-		if err != nil && again.access.Mode != grants.Report {
+		switch {
+		case errors.Is(err, rego.ErrPolicy) && failed < patience:
+			failed++ // on a busy machine, such as right after a new policy; it is asked again
+			return nil
+		case err != nil && again.access.Mode != grants.Report:
 			return err
 		}
-		last = again
+		last, failed = again, 0
 		return nil
 	}
 }
@@ -53,13 +55,11 @@ func (x *exchange) restsOn(last *exchange) bool {
 
 // allowed is decide without a trace.
 func (x *exchange) allowed(ctx context.Context) error {
-	if _, err := x.ask(ctx); err != nil {
-		return err
+	_, err := x.ask(ctx)
+	if err == nil && !x.decision.Allow {
+		err = fmt.Errorf("%w: %s", ErrDenied, x.decision.Reason)
 	}
-	if !x.decision.Allow {
-		return fmt.Errorf("%w: %s", ErrDenied, x.decision.Reason)
-	}
-	return nil
+	return err
 }
 
 // leaver returns what takes leave of an upgraded connection; nil: an event stream

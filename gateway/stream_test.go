@@ -92,6 +92,30 @@ func TestAPolicyThatStopsAllowingCutsEventStreams(t *testing.T) {
 	require.NotErrorIs(t, err, context.DeadlineExceeded)
 }
 
+// One missed deadline cuts nobody; a policy that gives no decision any more does.
+func TestAStreamOutlivesAPolicyThatFailsForAMoment(t *testing.T) {
+	var asked atomic.Int64
+	w, res := openStream(t, "text/event-stream", allowsFrontend, func(c *gateway.Config) {
+		c.Decider = deciderFunc(func(*rego.Request) (rego.Decision, error) {
+			if n := asked.Add(1); n == 2 || n > 3 {
+				return rego.Decision{}, rego.ErrPolicy
+			}
+			return rego.Decision{Allow: true}, nil
+		})
+	})
+	w.bind("backend.apps.identity", allowsFrontend)
+	lines := bufio.NewReader(res.Body)
+	for asked.Load() < 3 { // the second time it fails, the third it does not
+		_, err := lines.ReadString('\n')
+		require.NoError(t, err)
+	}
+	w.bind("backend.apps.identity", allowsFrontend)
+	_, err := io.Copy(io.Discard, lines)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	assert.EqualValues(t, 6, asked.Load(), "three times in a row")
+}
+
 // What is permitted still, or is no stream, goes on through several rounds.
 func TestStreamsThatGoOn(t *testing.T) {
 	for name, c := range map[string]struct{ media, given, then string }{

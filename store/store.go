@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/store/database"
+	"github.com/mtls-authz/mtls-authz/store/list"
 	"github.com/mtls-authz/mtls-authz/store/record"
 	"github.com/mtls-authz/mtls-authz/store/usage"
 	"github.com/mtls-authz/mtls-authz/store/view"
@@ -32,6 +33,8 @@ var (
 	ErrDamaged = database.ErrDamaged
 	// ErrStale: the database has not been reached for too long.
 	ErrStale = view.ErrStale
+	// ErrTooLarge: the page of a list holds too much; a smaller page may not.
+	ErrTooLarge = list.ErrTooLarge
 )
 
 // Config configures [Open].

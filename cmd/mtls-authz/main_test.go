@@ -46,3 +46,16 @@ func TestServeWithoutSettingsNamesThemAll(t *testing.T) {
 		assert.Contains(t, stderr, name)
 	}
 }
+
+// The token for the server of bundles is shown to no other.
+func TestTheTokenIsForOneServer(t *testing.T) {
+	const bundle = "https://bundles.example/company.tar.gz"
+	for other, same := range map[string]bool{
+		bundle: true, "https://BUNDLES.example/next.tar.gz?v=2": true,
+		"https://bundles.example:8443/next.tar.gz": false, "https://bundles.example.evil.example/x": false, "https://evil.example/bundles.example": false,
+		"http://bundles.example/x": false, "/bundles.example/x": false, "": false, "https://bundles.example@evil.example/x": false,
+	} {
+		assert.Equal(t, same, sameServer(bundle, other), other)
+	}
+	assert.False(t, sameServer("/a", "/a"), "files need none")
+}

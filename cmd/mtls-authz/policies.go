@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/activation"
@@ -37,6 +39,9 @@ func (g *server) buildPolicy(ctx context.Context) error {
 		return nil
 	}
 	cfg.Policy.Bundle, cfg.Folder, cfg.Metrics, cfg.Log = g.PolicyCandidate, "", nil, g.log.With(slog.Bool("candidate", true))
+	if !sameServer(g.PolicyBundle, g.PolicyCandidate) {
+		cfg.Token = "" // it is for the other one
+	}
 	return g.buildCandidate(ctx, cfg)
 }
 
@@ -67,4 +72,11 @@ func (g *server) ready() error {
 		return err
 	}
 	return g.store.View().Fresh()
+}
+
+// sameServer reports whether two locations are on one server.
+func sameServer(one, other string) bool {
+	a, err := url.Parse(one)
+	b, otherErr := url.Parse(other)
+	return err == nil && otherErr == nil && a.Scheme == "https" && b.Scheme == a.Scheme && strings.EqualFold(a.Host, b.Host)
 }

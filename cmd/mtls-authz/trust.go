@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
@@ -189,6 +190,9 @@ func (g *server) extraRoots() (*x509.CertPool, error) {
 func (g *server) storeCA() ([]byte, error) {
 	if g.StoreCA != "" {
 		return []byte(g.StoreCA), nil
+	}
+	if !strings.HasPrefix(g.StoreURL, "postgres") { // nobody to verify
+		return nil, nil
 	}
 	var all []byte
 	for _, file := range g.ExtraCAs {

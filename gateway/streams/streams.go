@@ -9,11 +9,14 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"mime"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // Interval is how often each open stream is asked about.
@@ -29,14 +32,21 @@ type Open struct {
 
 // A Stream is what stays open for long.
 type Stream struct {
-	// Permitted returns why the stream may not go on; nil: it may. One goroutine
-	// asks.
+	// Permitted returns why the stream may not go on; nil: it may. It is not
+	// called while it runs.
 	Permitted func(context.Context) error
 	// Cut ends the stream.
 	Cut func(error)
 	// Leave tells both sides that this end goes away, if it can be told; they
 	// are expected to end the stream then. Optional.
 	Leave func()
+}
+
+// StaysOpen reports whether an answer goes on for as long as both sides like.
+// What just takes long, such as a download, runs to its end.
+func StaysOpen(res *http.Response) bool {
+	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	return res.StatusCode == http.StatusSwitchingProtocols || media == "text/event-stream"
 }
 
 // New returns an Open without streams and registers its collectors.
@@ -90,16 +100,26 @@ func (o *Open) Run(ctx context.Context) {
 	}
 }
 
+// askers ask at once: a policy may take its time, and a revoked stream must not
+// wait for all others.
+const askers = 16
+
 func (o *Open) check(ctx context.Context) {
+	var asking errgroup.Group
+	asking.SetLimit(askers)
 	for _, s := range o.all() {
 		if ctx.Err() != nil { // the gateway is going: not the streams' fault
-			return
+			break
 		}
-		if err := s.Permitted(ctx); err != nil && o.remove(s) {
-			o.cuts.Inc()
-			s.Cut(err)
-		}
+		asking.Go(func() error {
+			if err := s.Permitted(ctx); err != nil && ctx.Err() == nil && o.remove(s) {
+				o.cuts.Inc()
+				s.Cut(err)
+			}
+			return nil
+		})
 	}
+	_ = asking.Wait() // there are no errors
 }
 
 // ErrLeaving is why a stream is cut when the gateway goes away.

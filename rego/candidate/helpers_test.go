@@ -21,7 +21,9 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/candidate"
+	"github.com/mtls-authz/mtls-authz/rego/gate"
 )
 
 const (
@@ -36,16 +38,23 @@ func compiled(t testing.TB, bundle map[string]string) *rego.Policy {
 	return compiledWithin(t, bundle, 10*time.Second)
 }
 
-func compiledWithin(t testing.TB, bundle map[string]string, timeout time.Duration) *rego.Policy {
+func compiledWithin(t testing.TB, files map[string]string, timeout time.Duration) *rego.Policy {
 	t.Helper()
-	cfg := rego.Config{Timeout: timeout}
-	if bundle != nil {
-		cfg.Bundle = t.TempDir()
+	read := bundle.None()
+	if files != nil {
+		dir := t.TempDir()
+		for name, content := range files {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		}
+		archive, err := bundle.ReadArchive(dir)
+		require.NoError(t, err)
+		read, err = bundle.Read(archive, nil)
+		require.NoError(t, err)
 	}
-	for name, content := range bundle {
-		require.NoError(t, os.WriteFile(filepath.Join(cfg.Bundle, name), []byte(content), 0o600))
-	}
-	policy, err := rego.Compile(t.Context(), cfg)
+	accepted, err := gate.Compile(t.Context(), read)
+	require.NoError(t, err)
+	// The gate would refuse a policy that hangs, and takes its time for any other.
+	policy, err := rego.Untested(t.Context(), accepted, rego.Config{Timeout: timeout})
 	require.NoError(t, err)
 	return policy
 }

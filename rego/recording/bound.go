@@ -16,24 +16,31 @@ type boundRoute struct {
 	access grants.Access
 	// rules are sorted by source.
 	rules []grants.Rule
-	// key is where rules are; nil for none.
-	key *grants.Rule
+	key routeKey
 	// size in bytes, of which the gateway's state mostly has a part too.
 	size int
 	// entries are those that are kept; the recording's lock guards it.
 	entries int
 }
 
-// keyOf tells sets of grants apart: each has an array of its own, made for one
-// Access.
-func keyOf(live *grants.Live) *grants.Rule {
-	if len(live.Rules) == 0 {
-		return nil
-	}
-	return &live.Rules[0]
+// routeKey tells what entries share apart. Routes of one instance may have one
+// array of rules; what has expired since makes another.
+type routeKey struct {
+	binding  string
+	revision int64
+	// rules is where they are; nil for none.
+	rules *grants.Rule
 }
 
-func newRoute(live *grants.Live, key *grants.Rule) *boundRoute {
+func keyOf(live *grants.Live) routeKey {
+	key := routeKey{binding: live.Binding, revision: live.Revision}
+	if len(live.Rules) > 0 {
+		key.rules = &live.Rules[0]
+	}
+	return key
+}
+
+func newRoute(live *grants.Live, key routeKey) *boundRoute {
 	b := &boundRoute{rules: live.Rules, key: key}
 	b.access.Binding, b.access.Route, b.access.Owner = live.Binding, live.Route, live.Owner
 	b.access.Scope, b.access.Labels = live.Scope, live.Labels

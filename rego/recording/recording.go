@@ -47,7 +47,7 @@ type Recording struct {
 	next, kept  int
 	bytes, most int
 	// routes are those of the entries kept.
-	routes map[*grants.Rule]*boundRoute
+	routes map[routeKey]*boundRoute
 }
 
 // entry is one decision. It does not hold the request, with which it would keep
@@ -84,7 +84,7 @@ func New(cfg Config) *Recording {
 	}
 	return &Recording{
 		ring: make([]entry, cfg.Entries), most: cfg.Bytes,
-		routes: make(map[*grants.Rule]*boundRoute, cfg.Entries), // it never grows
+		routes: make(map[routeKey]*boundRoute, cfg.Entries), // it never grows
 	}
 }
 
@@ -128,9 +128,7 @@ func (r *Recording) route(live *grants.Live) *boundRoute {
 func (r *Recording) slot(route *boundRoute, size int) *entry {
 	if route.entries == 0 {
 		r.bytes += route.size
-		if route.key != nil {
-			r.routes[route.key] = route
-		}
+		r.routes[route.key] = route
 	}
 	route.entries++
 	r.bytes += size

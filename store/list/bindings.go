@@ -17,7 +17,7 @@ import (
 type BoundRoute struct {
 	record.Binding
 	Instance record.Instance
-	// LastUsed is when a request was last allowed, to the second; zero: never
+	// LastUsed is when a request last went on to the route, to the second; zero: never
 	// seen.
 	LastUsed time.Time
 	// Others are the ids of other bindings of the same route, the oldest 20: a
@@ -30,7 +30,10 @@ const maxOthers = 20
 // Bindings reads a page of the bindings, by when they were made, and how many
 // there are in all. A binding whose instance is damaged is left out with it.
 func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) (list []BoundRoute, total int, err error) {
-	bindings := table[record.Binding]{`bindings`, record.BindingColumns, record.ScanBinding, [2]string{`created_at`, `id`}}
+	bindings := table[record.Binding]{
+		`bindings`, record.BindingColumns, record.ScanBinding, [2]string{`created_at`, `id`},
+		`LENGTH(parameters) + (SELECT LENGTH(instances.parameters) FROM instances WHERE instances.id = bindings.instance_id)`,
+	}
 	page, total, damaged := bindings.read(ctx, q, f.conditions(), p)
 	if len(page) == 0 {
 		return nil, total, damaged

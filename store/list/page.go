@@ -3,6 +3,7 @@ package list
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -14,7 +15,13 @@ const (
 	defaultSize = 50
 	maxSize     = 5000
 	maxOffset   = 1 << 40
+	// maxBytes bounds what the rows of a page hold, as text; in memory they take
+	// some ten times that.
+	maxBytes = 32 << 20
 )
+
+// ErrTooLarge: the rows of the page hold too much; a smaller page may not.
+var ErrTooLarge = errors.New("the page is too large")
 
 // Page is a part of a list.
 type Page struct {
@@ -96,6 +103,8 @@ type table[T any] struct {
 	scan          database.Scanner[T]
 	// order are the two columns to sort by; together they are unique.
 	order [2]string
+	// bytes is, in SQL, how much of the page a row makes.
+	bytes string
 }
 
 // read returns a page and how many rows there are in all. q must show one
@@ -108,8 +117,15 @@ func (t table[T]) read(ctx context.Context, q database.Querier, c conditions, p 
 	size, offset := p.bounds()
 	key, order := t.order[0]+`, `+t.order[1], ` ORDER BY `+t.order[0]+p.direction()+`, `+t.order[1]+p.direction()
 	// The rows are large: only their keys are sorted.
-	query := `SELECT ` + t.columns + ` FROM ` + t.name + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + t.name + c.where() +
-		order + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset) + `)` + order
-	list, broken, err := database.ReadAll(ctx, q, t.scan, query, c.args...)
+	page := ` FROM ` + t.name + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + t.name + c.where() +
+		order + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset) + `)`
+	bytes, err := database.ReadNumber(ctx, q, `SELECT COALESCE(SUM(`+t.bytes+`), 0)`+page, c.args...)
+	if err != nil {
+		return nil, 0, err
+	}
+	if bytes > maxBytes {
+		return nil, 0, fmt.Errorf("%w: %d MiB, at most %d are shown at once", ErrTooLarge, bytes>>20, maxBytes>>20)
+	}
+	list, broken, err := database.ReadAll(ctx, q, t.scan, `SELECT `+t.columns+page+order, c.args...)
 	return list, int(number), errors.Join(append(broken, err)...)
 }
