@@ -16,7 +16,7 @@ type boundRoute struct {
 	access grants.Access
 	// rules are sorted by source.
 	rules []grants.Rule
-	key routeKey
+	key   routeKey
 	// size in bytes, of which the gateway's state mostly has a part too.
 	size int
 	// entries are those that are kept; the recording's lock guards it.

@@ -23,8 +23,10 @@ func TestRoutesOfOneInstanceAreRecordedApart(t *testing.T) {
 	bound := func(host string) *grants.Access {
 		at, err := route.Parse(host)
 		require.NoError(t, err)
-		return parameters.NewAccess(parameters.Bound{Binding: "b-" + host, Route: at, Plan: grants.ScopeOrg, Revision: 7,
-			Instance: given, Common: common, Owner: grants.Owner{Instance: "si-1", Space: guid(shop), Org: guid(acme)}})
+		return parameters.NewAccess(parameters.Bound{
+			Binding: "b-" + host, Route: at, Plan: grants.ScopeOrg, Revision: 7,
+			Instance: given, Common: common, Owner: grants.Owner{Instance: "si-1", Space: guid(shop), Org: guid(acme)},
+		})
 	}
 	one, two := bound("one.apps.identity"), bound("two.apps.identity")
 	r := recording.New(recording.Config{})

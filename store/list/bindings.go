@@ -31,7 +31,8 @@ const maxOthers = 20
 // there are in all. A binding whose instance is damaged is left out with it.
 func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) (list []BoundRoute, total int, err error) {
 	bindings := table[record.Binding]{
-		`bindings`, record.BindingColumns, record.ScanBinding, [2]string{`created_at`, `id`},
+		`bindings`, record.BindingColumns, record.ScanBinding,
+		[2]string{`created_at`, `id`},
 		`LENGTH(parameters) + (SELECT LENGTH(instances.parameters) FROM instances WHERE instances.id = bindings.instance_id)`,
 	}
 	page, total, damaged := bindings.read(ctx, q, f.conditions(), p)
