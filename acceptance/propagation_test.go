@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/playground/controller"
@@ -96,8 +97,12 @@ type propagation struct {
 
 // kinds are what is revoked, in turns; the refusals afterwards.
 var kinds = []struct{ name, refusal string }{
-	{"update-service: grant", noMatch}, {"unbind", unbound}, {"bundle", closedByPolicy},
-	{"update-service: label", closedByPolicy}, {"unbind", unbound}, {"bundle", closedByPolicy},
+	{"update-service: grant", noMatch},
+	{"unbind", unbound},
+	{"bundle", closedByPolicy},
+	{"update-service: label", closedByPolicy},
+	{"unbind", unbound},
+	{"bundle", closedByPolicy},
 }
 
 const closedByPolicy = "403 policy_denied"
@@ -235,7 +240,7 @@ func (p *propagation) lie(redis *redisServer) (end func()) {
 	l := startLiar(p.t, redis)
 	return func() {
 		for i := range p.servers {
-			require.NoError(p.t, until("a lie that is noticed", func() error {
+			assert.NoError(p.t, until("a lie that is noticed", func() error {
 				if p.server(i).metric(p.t, refusals) == before[i] {
 					return fmt.Errorf("none by gateway %d", i)
 				}
@@ -251,7 +256,7 @@ func (p *propagation) kill(redis *redisServer) (end func()) {
 	redis.kill()
 	return func() {
 		for i := range p.servers {
-			require.NoError(p.t, until("a note", func() error { return p.readiness(i, http.StatusOK, "redis: ") }))
+			assert.NoError(p.t, until("a note", func() error { return p.readiness(i, http.StatusOK, "redis: ") }))
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,19 +48,20 @@ func TestABundleServerThatSaysSomethingElseChangesNothing(t *testing.T) {
 		{"half a file", serves(w.newer[:len(w.newer)/2]), "the archive is damaged"},
 		{"another host, which is not asked for anything but a bundle", func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, w.elsewhere.URL+"/bundle.tar.gz", http.StatusFound)
-		}, "signature"},
+		}, "missing .signatures.json"},
 		{"another host without TLS", func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, strings.Replace(w.elsewhere.URL, "https:", "http:", 1), http.StatusFound)
 		}, "redirects away from https"},
-		{"no signature", serves(w.unsigned), "signature"},
-		{"another key's signature", serves(w.foreign), "signature"},
-		{"another bundle's signature", serves(w.swapped), "signature"},
-		{"the bundle before", serves(w.older), "revision"},
+		{"another key's signature", serves(w.foreign), "failed to verify JWT signature"},
+		{"the bundle before", serves(w.older), `revision "6" is older than "7"`},
+		{"another bundle's signature", serves(w.swapped), "digest mismatch"},
 		{"200 MB", endless, "larger than 8 MiB"},
+		{"no signature", serves(w.unsigned), "missing .signatures.json"},
 		{"200 MB in a few bytes", serves(w.bomb), "larger than 32 MiB"},
 		{"a name that leaves the archive", serves(w.traversing), "a name that leaves the archive"},
 		{"a page", serves([]byte("<html>")), ".tar.gz"},
 	} {
+		require.Error(t, w.saysOf(first, bad.says), "%s: the case before says the same", bad.name)
 		w.answers(bad.answer)
 		require.NoError(t, until(bad.name, func() error { return w.saysOf(first, bad.says) }))
 		w.holds(bad.name)
@@ -270,7 +272,7 @@ func unpacked(t *testing.T, archive []byte) map[string]string {
 	files := map[string]string{}
 	for entries := tar.NewReader(zipped); ; {
 		header, err := entries.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		require.NoError(t, err)
