@@ -128,7 +128,7 @@ func TestFiguresOfSwaps(t *testing.T) { // alone
 			quantile(samples, window[0], window[1], 0.5).Round(time.Microsecond), p99.Round(time.Microsecond), quantile(samples, window[0], window[1], 1).Round(time.Microsecond))
 	}
 	took := samples[len(samples)-1].due.Sub(samples[0].due).Seconds()
-	fmt.Printf("%d requests, %.0f a second (asked for %d), failed or wrong: see above, if any; load average %s\n", len(samples), float64(len(samples))/took, rate, loadAverage())
+	fmt.Printf("%d requests, %.0f a second (asked for %d); load average %s\n", len(samples), float64(len(samples))/took, rate, loadAverage())
 	fmt.Printf("steady: p50 %v, p99 %v; p99 within twice that and 10 ms (%v) in %d of %d swaps\n",
 		quantile(samples, from, calm, 0.5).Round(time.Microsecond), steady.Round(time.Microsecond), bound.Round(time.Microsecond), within, swaps)
 }
@@ -140,28 +140,31 @@ func TestFiguresOfACandidate(t *testing.T) { // alone
 	dir := filepath.Join(t.TempDir(), "candidate")
 	require.NoError(t, writeFiles(dir, map[string]string{"check.rego": turning, "data.json": turn(1)}))
 	without, with := newTurntable(t), newTurntable(t, "POLICY_CANDIDATE="+dir, "POLICY_CANDIDATE_SHARE=0.1")
-	rounds := 15
-	var ratios []float64
-	for round := range rounds + 1 {
-		var rates [2]float64
-		for i, w := range []*turntable{without, with} {
-			rates[i] = w.rate(time.Second)
-		}
-		if round > 0 { // the first one connects
-			ratios = append(ratios, rates[1]/rates[0])
-		}
-		// The other way round, so that what changes slowly harms both.
-		for i, w := range []*turntable{with, without} {
-			rates[i] = w.rate(time.Second)
-		}
-		if round > 0 {
-			ratios = append(ratios, rates[0]/rates[1])
-			fmt.Printf("without %.0f, with %.0f requests/s\n", rates[1], rates[0])
-		}
+	sides := []*turntable{without, with}
+	for _, w := range sides {
+		w.rate(2 * time.Second) // connections are made
 	}
-	slices.Sort(ratios)
-	fmt.Printf("throughput with a candidate on 10 %% / without: %.3f (median of %d pairs; quartiles %.3f and %.3f); evaluated %.0f, dropped %.0f; load average %s\n",
-		ratios[len(ratios)/2], len(ratios), ratios[len(ratios)/4], ratios[3*len(ratios)/4],
+	var ratios []float64
+	var cpu, all [2][]float64
+	for round := range 60 {
+		var rates [2]float64
+		for turn := range sides {
+			i := (turn + round) % 2 // what changes slowly harms both
+			before := sides[i].server(0).metric(t, "process_cpu_seconds_total")
+			rates[i] = sides[i].rate(500 * time.Millisecond)
+			cpu[i] = append(cpu[i], (sides[i].server(0).metric(t, "process_cpu_seconds_total")-before)*1e6/(rates[i]/2))
+			all[i] = append(all[i], rates[i])
+		}
+		ratios = append(ratios, rates[1]/rates[0])
+	}
+	for _, list := range [][]float64{ratios, cpu[0], cpu[1], all[0], all[1]} {
+		slices.Sort(list)
+	}
+	n := len(ratios)
+	fmt.Printf("requests/s without a candidate %.0f, with one on 10 %% %.0f (medians of %d); ratio of neighbours %.3f (median; quartiles %.3f and %.3f)\n",
+		all[0][n/2], all[1][n/2], n, ratios[n/2], ratios[n/4], ratios[3*n/4])
+	fmt.Printf("processor time of the gateway for a request: without %.0f us, with %.0f us (medians), ratio %.3f; evaluated %.0f, dropped %.0f; load average %s\n",
+		cpu[0][n/2], cpu[1][n/2], cpu[1][n/2]/cpu[0][n/2],
 		with.server(0).metric(t, `mtls_authz_candidate_decisions_total{result="same"}`), with.server(0).metric(t, "mtls_authz_candidate_dropped_total"), loadAverage())
 }
 

@@ -80,7 +80,7 @@ func TestABundleServerThatSaysSomethingElseChangesNothing(t *testing.T) {
 type signed struct {
 	*cloud
 	b         bound
-	server1   *httptest.Server
+	bundles   *httptest.Server
 	elsewhere *httptest.Server
 	// older, good and newer are signed bundles of one operator; the others are
 	// not what the gateway should take. All but the good one allow everything.
@@ -122,7 +122,7 @@ func newSigned(t *testing.T) *signed {
 		}
 		serves(w.unsigned)(rw, r)
 	})
-	w.server1 = secureServer(t, authority, func(rw http.ResponseWriter, r *http.Request) {
+	w.bundles = secureServer(t, authority, func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		answer := w.answer
 		w.mu.Unlock()
@@ -135,7 +135,7 @@ func newSigned(t *testing.T) *signed {
 
 	storeURL, err := newSQLite(dir)
 	require.NoError(t, err)
-	c, err := newCluster(dir, storeURL, 1, "POLICY_BUNDLE="+w.server1.URL+"/bundle.tar.gz?key="+bundleToken, "POLICY_BUNDLE_TOKEN="+bundleToken,
+	c, err := newCluster(dir, storeURL, 1, "POLICY_BUNDLE="+w.bundles.URL+"/bundle.tar.gz?key="+bundleToken, "POLICY_BUNDLE_TOKEN="+bundleToken,
 		"POLICY_VERIFICATION_KEY_FILE="+public, "POLICY_POLL_INTERVAL=1s", "SSL_CERT_FILE="+file) // the system's roots
 	t.Cleanup(func() { require.NoError(t, c.close()) })
 	require.NoError(t, err)
@@ -175,7 +175,7 @@ func (w *signed) saysOf(revision, what string) error {
 	if err != nil {
 		return err
 	}
-	if status.Revision != revision || !strings.Contains(status.Error, what) || status.Source != strings.Split(w.server1.URL, "?")[0]+"/bundle.tar.gz" {
+	if status.Revision != revision || !strings.Contains(status.Error, what) || status.Source != strings.Split(w.bundles.URL, "?")[0]+"/bundle.tar.gz" {
 		return fmt.Errorf("/v1/policy says %+v", status)
 	}
 	if err := w.readiness(0, 200, "policy: the last good one stays in force"); err != nil {
