@@ -6,11 +6,12 @@ LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 FUZZ_TIME ?= 20s
 BENCH_TIME ?= 1s
 BENCH_BINDINGS ?= 100000
+BENCH_RATE ?= 1000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test test-heavy acceptance bench bench-scale lint fuzz build
+.PHONY: help setup run test test-heavy acceptance bench bench-scale bench-policies lint fuzz build
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,11 @@ bench: ## speed and allocations; the throughput is a ratio to a bare proxy in th
 
 bench-scale: ## start, memory and times with BENCH_BINDINGS (100000) bindings of 10 grants each, on both databases
 	@MTLS_AUTHZ_SCALE=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestScale$$' -v ./store | grep -E '^(\||---|FAIL|ok| )'
+
+bench-policies: ## what swapping the policy costs under BENCH_RATE (1000) requests a second, and what a candidate policy costs
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
+	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 BENCH_RATE=$(BENCH_RATE) go test -count=1 -timeout 10m -run '^TestFiguresOf' -v ./acceptance | grep -vE '^===|^    --- PASS'
 
 lint: $(LINT) ## golangci-lint with .golangci.yml
 	$(LINT) run

@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -116,18 +113,10 @@ func TestAttack13CachePoisoningAndStaleAllow(t *testing.T) {
 // Whoever holds Redis can make the gateway think again, and nothing else.
 func TestAttack14HostileRedis(t *testing.T) {
 	t.Parallel()
-	port, err := freePort()
-	require.NoError(t, err)
-	server := exec.Command("redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	server.SysProcAttr = endWithParent()
-	require.NoError(t, server.Start())
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	client := redis.NewClient(&redis.Options{Addr: net.JoinHostPort("127.0.0.1", fmt.Sprint(port))})
-	t.Cleanup(func() { client.Close() })
-	require.NoError(t, until("redis-server", func() error { return client.Ping(t.Context()).Err() }))
+	server := startRedis(t)
 
 	// Without room for a decision in memory, every request asks Redis.
-	w := start(t, setup{env: []string{fmt.Sprintf("REDIS_URL=redis://127.0.0.1:%d", port), "CACHE_SHARED=always", "CACHE_DENY_TTL=60s", "CACHE_ENTRIES=1", "CACHE_BYTES=1"}})
+	w := start(t, setup{env: []string{"REDIS_URL=" + server.url(), "CACHE_SHARED=always", "CACHE_DENY_TTL=60s", "CACHE_ENTRIES=1", "CACHE_BYTES=1"}})
 	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
 	// takeTurns tells where the last decisions came from; Redis may be too slow
 	// for a request, which is then decided anew.
@@ -145,12 +134,12 @@ func TestAttack14HostileRedis(t *testing.T) {
 		}
 		return nil
 	}))
-	keys, err := client.Keys(t.Context(), "*").Result()
+	keys, err := server.Keys(t.Context(), "*").Result()
 	require.NoError(t, err)
 	require.Len(t, keys, 2)
-	first, err := client.Get(t.Context(), keys[0]).Result()
+	first, err := server.Get(t.Context(), keys[0]).Result()
 	require.NoError(t, err)
-	second, err := client.Get(t.Context(), keys[1]).Result()
+	second, err := server.Get(t.Context(), keys[1]).Result()
 	require.NoError(t, err)
 	for name, forged := range map[string][2]string{
 		"swapped": {second, first}, "one for both": {first, first}, "the other for both": {second, second}, "one bit": {flip(first), flip(second)},
@@ -159,7 +148,7 @@ func TestAttack14HostileRedis(t *testing.T) {
 		before := w.metric(t, "mtls_authz_cache_bad_macs_total")
 		require.NoError(t, until(name+" is noticed", func() error {
 			for i, key := range keys {
-				if err := client.Set(t.Context(), key, forged[i], 0).Err(); err != nil {
+				if err := server.Set(t.Context(), key, forged[i], 0).Err(); err != nil {
 					return err
 				}
 			}
@@ -171,11 +160,11 @@ func TestAttack14HostileRedis(t *testing.T) {
 		}))
 	}
 	// A Redis that listens and says nothing any more.
-	require.NoError(t, server.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, server.process.Process.Signal(syscall.SIGSTOP))
 	for range 3 {
 		takeTurns()
 	}
-	require.NoError(t, server.Process.Signal(syscall.SIGCONT))
+	require.NoError(t, server.process.Process.Signal(syscall.SIGCONT))
 }
 
 // metric reads one metric of the gateway.

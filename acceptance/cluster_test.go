@@ -34,8 +34,8 @@ type cluster struct {
 
 var clusters atomic.Int64
 
-// newCluster starts so many gateways on a database.
-func newCluster(dir, storeURL string, gateways int) (*cluster, error) {
+// newCluster starts so many gateways on a database, with settings of its own.
+func newCluster(dir, storeURL string, gateways int, env ...string) (*cluster, error) {
 	site, err := theSite()
 	if err != nil {
 		return nil, err
@@ -45,10 +45,10 @@ func newCluster(dir, storeURL string, gateways int) (*cluster, error) {
 	for _, xfcc := range site.xfcc {
 		c.secrets = append(c.secrets, xfcc)
 	}
-	c.env = []string{
+	c.env = append([]string{
 		"GATEWAY_URL=https://" + c.host, "BROKER_USERNAME=broker", "BROKER_PASSWORD=" + password, "STORE_URL=" + storeURL, "POLICY_TIMEOUT=10s",
 		"CALLER_CA_FILES=" + site.file("callers.pem"), "ROUTER_CA_FILES=" + site.file("routers.pem"), "ROUTER_TRUST=assume", "ROUTER_ADDRESS=" + site.router.Addr(),
-	}
+	}, env...)
 	c.servers = make([]*server, gateways)
 	// All at once, as the platform starts them.
 	problems := make([]error, gateways)
@@ -131,18 +131,23 @@ func (c *cluster) addSecret(token string) {
 // reach is what becomes of an app's request to a route, sent to the gateway i as
 // the router sends it: "200 allowed", or the status and the reason.
 func (c *cluster) reach(ctx context.Context, i int, caller, route, routeServiceURL string) (string, error) {
+	return outcomeOf(c.send(ctx, i, caller, route+"/", routeServiceURL))
+}
+
+// send is a GET of host and path, sent to the gateway i as the router sends it.
+func (c *cluster) send(ctx context.Context, i int, caller, target, routeServiceURL string) (playground.Reply, error) {
 	own, err := url.Parse(routeServiceURL)
 	if err != nil {
-		return "", err
+		return playground.Reply{}, err
 	}
-	header, err := sign("https://"+route+"/", time.Now())
+	header, err := sign("https://"+target, time.Now())
 	if err != nil {
-		return "", err
+		return playground.Reply{}, err
 	}
 	header.Set(xfccHeader, c.xfcc[caller])
 	s := c.server(i)
 	client := &http.Client{Transport: s.transport, Timeout: patience}
-	return outcomeOf(playground.Call(ctx, client, http.MethodGet, s.url+own.EscapedPath(), header))
+	return playground.Call(ctx, client, http.MethodGet, s.url+own.EscapedPath(), header)
 }
 
 // outcomeOf is an answer in a few words.
