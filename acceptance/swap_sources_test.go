@@ -136,7 +136,7 @@ func newSigned(t *testing.T) *signed {
 	storeURL, err := newSQLite(dir)
 	require.NoError(t, err)
 	c, err := newCluster(dir, storeURL, 1, "POLICY_BUNDLE="+w.bundles.URL+"/bundle.tar.gz?key="+bundleToken, "POLICY_BUNDLE_TOKEN="+bundleToken,
-		"POLICY_VERIFICATION_KEY_FILE="+public, "POLICY_POLL_INTERVAL=1s", "SSL_CERT_FILE="+file) // the system's roots
+		"POLICY_VERIFICATION_KEY_FILE="+public, "POLICY_POLL_INTERVAL=1s", "CA_FILES="+file) // the system's roots
 	t.Cleanup(func() { require.NoError(t, c.close()) })
 	require.NoError(t, err)
 	c.addSecret(bundleToken)

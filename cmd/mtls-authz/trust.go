@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
@@ -191,8 +191,8 @@ func (g *server) storeCA() ([]byte, error) {
 	if g.StoreCA != "" {
 		return []byte(g.StoreCA), nil
 	}
-	if !strings.HasPrefix(g.StoreURL, "postgres") { // nobody to verify
-		return nil, nil
+	if u, err := url.Parse(g.StoreURL); err != nil || u.Scheme == "sqlite" || u.Query().Get("sslmode") == "disable" {
+		return nil, nil // nobody to verify
 	}
 	var all []byte
 	for _, file := range g.ExtraCAs {
