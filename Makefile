@@ -16,9 +16,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(LINT) ## install what the tests need: redis-server and postgresql (Debian), golangci-lint (into .bin)
-	@if ! command -v redis-server >/dev/null || ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql; \
+setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, openssl (Debian), golangci-lint (into .bin)
+	@if ! command -v redis-server curl openssl >/dev/null || ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql curl openssl; \
 	fi
 
 $(LINT):
@@ -32,8 +32,9 @@ run: ## the playground: a Cloud Foundry on this machine with the gateway in its 
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
 	@exec $(BIN)/mtls-authz playground
 
-test: setup lint ## lint, unit tests with -race, policy tests, acceptance
-	go test -race $$(go list ./... | grep -v /acceptance)
+test: setup lint ## lint, unit tests, policy tests, acceptance against a binary with the race detector
+	go test $$(go list ./... | grep -v /acceptance)
+	go test -race ./gateway/... ./rego/recording ./rego/candidate
 	$(MAKE) acceptance
 
 acceptance: ## the built binary from outside; GOROUTER_BIN=path runs it against a real gorouter
