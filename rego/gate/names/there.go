@@ -23,19 +23,34 @@ func refuse(format string, args ...any) *bundle.Refusal {
 
 // checkRef proves that what a reference names is there.
 func (c *checker) checkRef(o origin) *bundle.Refusal {
-	if o.ref[0].Equal(ast.InputRootDocument) {
+	switch {
+	case o.made:
+		return c.checkMade(o)
+	case o.ref[0].Equal(ast.InputRootDocument):
 		return c.checkInput(o.ref)
 	}
 	constant := o.ref.ConstantPrefix()
-	rules := c.compiler.GetRulesForVirtualDocument(constant)
-	switch {
-	case len(rules) > 0: // the types of rules are OPA's to check
-		return nil
-	case len(constant) == 1 || len(c.compiler.GetRulesWithPrefix(constant)) > 0 || constant.Equal(grantsRef[:2]):
+	if len(c.compiler.GetRulesForVirtualDocument(constant)) > 0 {
+		return nil // of what a rule says, nothing is taken here
+	}
+	if len(constant) == 1 || len(c.compiler.GetRulesWithPrefix(constant)) > 0 || constant.Equal(grantsRef[:2]) {
 		return refuse("%s takes packages in hand; a name below them that is not there would be undefined, which under negation allows", text(o.ref)).
 			WithFix("write the whole name, such as %s.lists.blocked[input.caller.app]", text(constant))
 	}
 	return c.checkData(o)
+}
+
+// checkMade refuses names in what was computed from data. An index is no name.
+func (c *checker) checkMade(o origin) *bundle.Refusal {
+	for i, element := range o.ref[1:] {
+		_, isNumber := element.Value.(ast.Number)
+		if isNumber || !isConstant(element) && c.runtime(o.keys[i+1], element) {
+			continue
+		}
+		return refuse("%s: the name %s is taken from what the policy made of data, which cannot be proven to have it", text(o.ref), plain(element)).
+			WithFix("write the whole name where it is read, such as data.lists.blocked[input.caller.app]")
+	}
+	return nil
 }
 
 // checkInput holds a reference against the type of the input.
@@ -66,9 +81,13 @@ func (c *checker) checkData(o origin) *bundle.Refusal {
 		}
 		if isConstant(element) {
 			var missing bool
-			if nodes, missing = each(nodes, element); missing || len(nodes) == 0 && !dynamic {
+			nodes, missing = each(nodes, element, i >= len(o.ref)-1-o.optional)
+			if missing || len(nodes) == 0 && !dynamic {
 				refusal := refuse("%s is read but is neither in the bundle's data nor a rule", text(o.ref))
 				if dynamic {
+					if i >= len(o.ref)-1-o.optional {
+						return refusal.WithFix("%q must be in at least one entry that the keys before it could choose", plain(element))
+					}
 					return refusal.WithFix("%q must be in every entry that the keys before it could choose", plain(element))
 				}
 				return refusal
@@ -93,29 +112,36 @@ func isConstant(element *ast.Term) bool {
 	return false
 }
 
-// each selects an element of every node; missing: one of them has none.
-func each(nodes []any, element *ast.Term) (found []any, missing bool) {
+// each selects an element of every node; missing: one of them has none, or all
+// of them where it is optional.
+func each(nodes []any, element *ast.Term, optional bool) (found []any, missing bool) {
 	for _, node := range nodes {
-		switch parent := node.(type) {
-		case map[string]any:
-			name, ok := element.Value.(ast.String)
-			child, there := parent[string(name)]
-			if !ok || !there {
-				return nil, true
-			}
-			found = append(found, child)
-		case []any:
-			number, _ := element.Value.(ast.Number)
-			i, err := strconv.Atoi(string(number))
-			if err != nil || i < 0 || i >= len(parent) {
-				return nil, true
-			}
-			found = append(found, parent[i])
-		default:
+		child, there := selected(node, element)
+		if !there && !optional {
 			return nil, true
 		}
+		if there {
+			found = append(found, child)
+		}
 	}
-	return found, false
+	return found, len(nodes) > 0 && len(found) == 0
+}
+
+func selected(node any, element *ast.Term) (any, bool) {
+	switch parent := node.(type) {
+	case map[string]any:
+		name, ok := element.Value.(ast.String)
+		child, there := parent[string(name)]
+		return child, ok && there
+	case []any:
+		number, _ := element.Value.(ast.Number)
+		i, err := strconv.Atoi(string(number))
+		if err != nil || i < 0 || i >= len(parent) {
+			return nil, false
+		}
+		return parent[i], true
+	}
+	return nil, false
 }
 
 // children are all elements of all nodes; what has none has none to choose.
@@ -138,7 +164,7 @@ func text(ref ast.Ref) string {
 		name, isString := element.Value.(ast.String)
 		v, isVar := element.Value.(ast.Var)
 		switch {
-		case i == 0 && isVar && !strings.HasPrefix(string(v), "__local"):
+		case i == 0 && isVar && v != "" && !strings.HasPrefix(string(v), "__local"):
 			out.WriteString(string(v))
 		case i == 0:
 			out.WriteString("it")
