@@ -61,6 +61,7 @@ func Compile(ctx context.Context, b *bundle.Bundle) (_ *Compiled, err error) {
 			err = bundle.Refuse(bundle.StepCompile, nil, "the compiler failed: %v", v)
 		}
 	}()
+	boundBuiltins()
 	s := &sources{modules: copies(b.Modules), tests: copies(b.Tests), data: b.Data}
 	found, err := s.findChecks()
 	if err != nil {
