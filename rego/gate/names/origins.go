@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/mtls-authz/mtls-authz/rego/gate/names/keys"
 )
 
 const (
@@ -85,7 +87,7 @@ func (t *trail) follow(rule *ast.Rule, term *ast.Term, p path, depth int) {
 	case *ast.SetComprehension:
 		t.follow(rule, value.Term, p.from(1), depth-1)
 	case *ast.ObjectComprehension:
-		if isConstant(p.elements[0]) {
+		if keys.IsConstant(p.elements[0]) {
 			t.addMade(rule, term, p)
 			return
 		}
@@ -121,7 +123,7 @@ func (t *trail) followRef(rule *ast.Rule, ref ast.Ref, p path, depth int) {
 func (t *trail) followRule(rule *ast.Rule, p path, depth int) {
 	at := rule.Ref()[1:]
 	for i, element := range at[:min(len(at), len(p.elements))] {
-		if !isConstant(element) && isConstant(p.elements[i]) {
+		if !keys.IsConstant(element) && keys.IsConstant(p.elements[i]) {
 			t.addMade(rule, element, p.from(i))
 			t.addMade(rule, rule.Head.Value, p.from(i))
 			return
@@ -183,7 +185,7 @@ func (t *trail) followLiteral(rule *ast.Rule, term *ast.Term, p path, depth int)
 	case ast.Object:
 		if member := value.Get(key); member != nil {
 			t.follow(rule, member, rest, depth)
-		} else if isConstant(key) {
+		} else if keys.IsConstant(key) {
 			t.addMade(rule, term, p)
 		} else {
 			value.Foreach(func(_, member *ast.Term) { t.follow(rule, member, rest, depth) })

@@ -2,9 +2,10 @@ package names
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/mtls-authz/mtls-authz/rego/gate/names/keys"
 )
 
 // taken returns the paths that a call of a builtin takes from its first
@@ -19,52 +20,19 @@ func (c *checker) taken(rule *ast.Rule, terms []*ast.Term) []path {
 	case "object.get":
 		c.literals(rule, terms[2], maxDepth, func(by *ast.Rule, key *ast.Term) {
 			if list, ok := key.Value.(*ast.Array); ok {
-				paths = append(paths, pathIn(by, elements(list)))
+				paths = append(paths, pathIn(by, keys.Elements(list)))
 				return
 			}
 			paths = append(paths, pathIn(by, []*ast.Term{key}))
 		})
 	case "object.filter", "object.remove", "json.filter", "json.remove":
-		c.literals(rule, terms[2], maxDepth, func(by *ast.Rule, keys *ast.Term) {
-			for _, key := range elements(keys.Value) {
-				paths = append(paths, pathIn(by, split(terms[0].String(), key)))
+		c.literals(rule, terms[2], maxDepth, func(by *ast.Rule, given *ast.Term) {
+			for _, key := range keys.Elements(given.Value) {
+				paths = append(paths, pathIn(by, keys.Split(terms[0].String(), key)))
 			}
 		})
 	}
 	return paths
-}
-
-// split returns the keys in a path of a builtin that begins with json: a text
-// with slashes, or a list.
-func split(builtin string, key *ast.Term) []*ast.Term {
-	if !strings.HasPrefix(builtin, "json.") {
-		return []*ast.Term{key}
-	}
-	if list, ok := key.Value.(*ast.Array); ok {
-		return elements(list)
-	}
-	text, ok := key.Value.(ast.String)
-	if !ok {
-		return []*ast.Term{key}
-	}
-	var keys []*ast.Term
-	for name := range strings.SplitSeq(strings.TrimLeft(string(text), "/"), "/") {
-		keys = append(keys, ast.StringTerm(strings.NewReplacer("~1", "/", "~0", "~").Replace(name)))
-	}
-	return keys
-}
-
-func elements(collection ast.Value) (all []*ast.Term) {
-	note := func(element *ast.Term) { all = append(all, element) }
-	switch value := collection.(type) {
-	case *ast.Array:
-		value.Foreach(note)
-	case ast.Set:
-		value.Foreach(note)
-	case ast.Object:
-		value.Foreach(func(key, _ *ast.Term) { note(key) })
-	}
-	return all
 }
 
 // literals visits what a term may be written as, through variables, arguments

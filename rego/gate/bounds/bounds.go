@@ -1,4 +1,9 @@
-package gate
+// Package bounds limits what one call of a builtin may cost: OPA looks at the
+// deadline between calls, and not while most of them work.
+//
+// It trusts no argument. It fails closed: a call that would cost too much ends
+// the evaluation with an error.
+package bounds
 
 import (
 	"fmt"
@@ -29,8 +34,8 @@ var bounds = map[string]func(operands []*ast.Term) int{
 	"sprintf":    formatted,
 }
 
-// boundBuiltins puts the bounds before OPA's builtins, once: they are global.
-var boundBuiltins = sync.OnceFunc(func() {
+// Apply puts the bounds before OPA's builtins, once: they are global.
+var Apply = sync.OnceFunc(func() {
 	for name, cost := range bounds {
 		builtin := topdown.GetBuiltin(name)
 		topdown.RegisterBuiltinFunc(name, func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
