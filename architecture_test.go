@@ -44,9 +44,11 @@ var mayImport = map[string][]string{
 	"rego/explain":                   {"grants", "grants/route", "rego", "rego/gate"},
 	"rego/bundle":                    {"grants", "grants/parameters"},
 	"rego/reads":                     {"grants"},
-	"rego/gate":                      {"policies", "rego/bundle", "rego/gate/names"},
+	"rego/gate":                      {"policies", "rego/bundle", "rego/gate/bounds", "rego/gate/names"},
+	"rego/gate/bounds":               {"rego/bundle"},
 	"rego/gate/guard":                {"rego/bundle"},
-	"rego/gate/names":                {"rego/bundle"},
+	"rego/gate/names":                {"rego/bundle", "rego/gate/names/keys"},
+	"rego/gate/names/keys":           {},
 	"rego/source":                    {"rego/bundle"},
 	"cache":                          {"rego", "rego/reads", "cache/breaker", "cache/entry", "cache/tally"},
 	"cache/entry":                    {"rego"},
@@ -94,7 +96,7 @@ var mayImport = map[string][]string{
 
 // onlyHome names the folders in which a library may be used at all.
 var onlyHome = map[string][]string{
-	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz", "rego/gate", "rego/gate/guard", "rego/gate/names", "rego/source", "rego/reads", "rego/author", "rego/author/release", "rego/explain"},
+	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz", "rego/gate", "rego/gate/bounds", "rego/gate/guard", "rego/gate/names", "rego/gate/names/keys", "rego/source", "rego/reads", "rego/author", "rego/author/release", "rego/explain"},
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz", "cache/server"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
 	"database/sql":                               {"store", "store/database", "store/list", "store/record", "store/view"},

@@ -64,6 +64,24 @@ func TestLimits(t *testing.T) {
 	load(t, directory(t, files{"policy.rego": yes, "notes.txt": strings.Repeat("x", bundle.MaxContent+1)}))
 }
 
+// What is long is refused with the path that it is at.
+func TestLongTextInDataIsRefused(t *testing.T) {
+	at, over := strings.Repeat("x", bundle.MaxText), strings.Repeat("x", bundle.MaxText+1)
+	load(t, directory(t, files{"data.json": `{"a":["` + at + `"],"` + at + `":1}`}))
+	for content, where := range map[string]string{
+		`{"a":"` + over + `"}`:                             `"data.a" holds a string`,
+		`{"a":{"b":[1,"` + over + `"]}}`:                   `"data.a.b[1]" holds a string`,
+		`{"a":{"` + over + `":1}}`:                         `"data.a" holds a key`,
+		`{"a":{"b":1` + over[1:] + `}}`:                    "data.json",
+		`{"` + over + `":1}`:                               `"data" holds a key`,
+		`{"` + at + `":{"a":"` + over + `"}}`:              "…\" holds a string",
+		`{"a":` + strings.ReplaceAll(over, "x", "1") + `}`: `"data.a" holds a number`,
+	} {
+		refused(t, directory(t, files{"data.json": content}), where)
+	}
+	refused(t, directory(t, files{"a/data.yaml": "b: " + over}), `"data.a.b" holds a string`)
+}
+
 // headers compress to nothing, and no file follows them.
 func headers(t *testing.T, size int) []byte {
 	t.Helper()

@@ -59,6 +59,9 @@ func Read(archive []byte, key *Key) (*Bundle, error) {
 	}
 	b := None()
 	b.Data, b.Revision = loaded.Data, loaded.Manifest.Revision
+	if err := refuseLong(b.Data); err != nil {
+		return nil, err
+	}
 	digest := sha256.New()
 	note := func(part []byte) { // hashing each part first keeps them apart
 		sum := sha256.Sum256(part)

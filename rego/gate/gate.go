@@ -13,6 +13,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/policies"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
+	"github.com/mtls-authz/mtls-authz/rego/gate/bounds"
 	"github.com/mtls-authz/mtls-authz/rego/gate/names"
 )
 
@@ -61,6 +62,7 @@ func Compile(ctx context.Context, b *bundle.Bundle) (_ *Compiled, err error) {
 			err = bundle.Refuse(bundle.StepCompile, nil, "the compiler failed: %v", v)
 		}
 	}()
+	bounds.Apply()
 	s := &sources{modules: copies(b.Modules), tests: copies(b.Tests), data: b.Data}
 	found, err := s.findChecks()
 	if err != nil {

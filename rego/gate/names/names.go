@@ -69,52 +69,86 @@ type call struct {
 
 // body is what a rule says of its variables.
 type body struct {
-	// definitions are the terms that a variable is compared with; made are the
-	// arguments of the calls whose result it is.
-	definitions, made map[ast.Var][]*ast.Term
+	// definitions are the terms that a variable is compared with.
+	definitions map[ast.Var][]*ast.Term
+	// results are the calls whose result it is: the function and its arguments.
+	results map[ast.Var][][]*ast.Term
+	// members are the collections whose keys it goes through: members of a set.
+	members map[ast.Var][]*ast.Term
 }
 
 // note collects definitions and calls. Variables of nested bodies have names of
 // their own within the rule, so one table serves.
 func (c *checker) note(rule *ast.Rule) {
-	b := &body{map[ast.Var][]*ast.Term{}, map[ast.Var][]*ast.Term{}}
+	b := &body{map[ast.Var][]*ast.Term{}, map[ast.Var][][]*ast.Term{}, map[ast.Var][]*ast.Term{}}
 	c.bodies[rule] = b
-	define := func(a, is *ast.Term) {
-		if v, ok := a.Value.(ast.Var); ok {
-			b.definitions[v] = append(b.definitions[v], is)
-		}
-	}
 	ofRule(rule, func(node any) {
 		switch x := node.(type) {
 		case *ast.Every:
-			if x.Value != nil {
-				define(x.Value, elementOf(x.Domain))
-			}
+			b.define(x.Value, elementOf(x.Domain))
 		case *ast.Expr:
 			terms, ok := x.Terms.([]*ast.Term)
 			if !ok || len(terms) < 2 {
 				return
 			}
 			if x.IsEquality() && len(terms) == 3 {
-				define(terms[1], terms[2])
-				define(terms[2], terms[1])
+				b.define(terms[1], terms[2])
+				b.define(terms[2], terms[1])
 				return
 			}
 			c.noteCall(rule, b, terms)
 		case ast.Call:
 			c.noteCall(rule, b, x)
+		case *ast.Term:
+			ref, _ := x.Value.(ast.Ref)
+			for i, element := range ref {
+				if v, ok := element.Value.(ast.Var); ok && i > 0 {
+					b.members[v] = append(b.members[v], ast.NewTerm(ref[:i]))
+				}
+			}
 		}
 	})
 }
 
+// define notes what a variable is; one in a pattern is some part of the value.
+func (b *body) define(a, is *ast.Term) {
+	if a == nil {
+		return
+	}
+	switch value := a.Value.(type) {
+	case ast.Var:
+		b.definitions[value] = append(b.definitions[value], is)
+	case *ast.Array:
+		value.Foreach(func(part *ast.Term) { b.define(part, elementOf(is)) })
+	case ast.Object:
+		value.Foreach(func(_, part *ast.Term) { b.define(part, elementOf(is)) })
+	}
+}
+
 func (c *checker) noteCall(rule *ast.Rule, b *body, terms []*ast.Term) {
 	args := terms[1:]
-	if ref, ok := terms[0].Value.(ast.Ref); ok {
-		c.calls[ref.String()] = append(c.calls[ref.String()], call{rule, args})
+	ref, ok := terms[0].Value.(ast.Ref)
+	if !ok {
+		return
 	}
-	if v, ok := args[len(args)-1].Value.(ast.Var); ok {
-		b.made[v] = append(b.made[v], args[:len(args)-1]...)
+	c.calls[ref.String()] = append(c.calls[ref.String()], call{rule, args})
+	if len(args) > c.arity(ref) {
+		result := args[len(args)-1]
+		if v, ok := result.Value.(ast.Var); ok {
+			b.results[v] = append(b.results[v], terms[:len(terms)-1])
+		}
 	}
+}
+
+// arity is how many arguments a function has; one more is its result.
+func (c *checker) arity(ref ast.Ref) int {
+	if rules := c.compiler.GetRulesExact(ref); len(rules) > 0 {
+		return len(rules[0].Head.Args)
+	}
+	if builtin, ok := ast.BuiltinMap[ref.String()]; ok {
+		return builtin.Decl.Arity()
+	}
+	return 0
 }
 
 // ofRule visits head and body of one rule, without the rules of its else.
@@ -142,17 +176,38 @@ func elementOf(collection *ast.Term) *ast.Term {
 // checkRule returns the first thing that cannot be proven in the rule.
 func (c *checker) checkRule(rule *ast.Rule) *bundle.Refusal {
 	var refusal *bundle.Refusal
+	prove := func(at *ast.Location, origins []origin, optional int) {
+		for _, origin := range origins {
+			if origin.optional = optional; refusal == nil {
+				if refusal = c.checkRef(origin); refusal != nil {
+					refusal = refusal.At(at)
+				}
+			}
+		}
+	}
 	ofRule(rule, func(node any) {
-		term, ok := node.(*ast.Term)
-		if !ok || refusal != nil || c.ctx.Err() != nil {
+		if refusal != nil || c.ctx.Err() != nil {
 			return
 		}
-		if ref, ok := term.Value.(ast.Ref); ok {
-			for _, origin := range c.origins(rule, ref, maxDepth) {
-				if refusal = c.checkRef(origin); refusal != nil {
-					refusal = refusal.At(term.Location)
+		switch x := node.(type) {
+		case *ast.Term:
+			if _, ok := x.Value.(ast.Ref); ok {
+				prove(x.Location, c.origins(rule, x, path{}), 0)
+			}
+		case *ast.Expr:
+			if terms, ok := x.Terms.([]*ast.Term); ok {
+				if x.IsEquality() && len(terms) == 3 && (c.takesApart(rule, terms[1], terms[2]) || c.takesApart(rule, terms[2], terms[1])) {
+					refusal = refuse("an object of data is taken apart; names that it does not have would be undefined").
+						WithFix("write each name where it is read, such as data.lists.blocked").At(x.Location)
 					return
 				}
+				for _, taken := range c.taken(rule, terms) {
+					prove(x.Location, c.origins(rule, terms[1], taken), len(taken.elements))
+				}
+			}
+		case ast.Call:
+			for _, taken := range c.taken(rule, x) {
+				prove(x[0].Location, c.origins(rule, x[1], taken), len(taken.elements))
 			}
 		}
 	})
