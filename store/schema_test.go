@@ -41,11 +41,12 @@ var migrations = os.DirFS("database/migrations")
 // writtenBefore are an instance and a binding as releases write them since the
 // first schema.
 func writtenBefore(t testing.TB, url string, revision int) {
-	sqlOn(t, url, `UPDATE counter SET revision = $1`, revision)
 	sqlOn(t, url, `INSERT INTO instances (id, plan_id, plan_scope, org, space, parameters, revision, created_at, created_by, updated_at, updated_by)
 		VALUES ('old', 'plan', 'any', $1, $2, '{"allow":["cf:any"]}', $3, 0, '', 0, '')`, guid(1).String(), guid(2).String(), revision-1)
 	sqlOn(t, url, `INSERT INTO bindings (id, instance_id, route, parameters, url, revision, created_at, created_by)
 		VALUES ('b-old', 'old', 'old.example', '{}', 'https://gw/r/b-old/t', $1, 0, '')`, revision)
+	// Last, since these are not one transaction: whoever sees it sees all.
+	sqlOn(t, url, `UPDATE counter SET revision = $1`, revision)
 }
 
 // The state of any release before is taken over.
