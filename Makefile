@@ -11,7 +11,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test test-heavy acceptance bench bench-scale bench-policies lint fuzz build
+.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies lint fuzz build
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,16 +32,19 @@ run: ## the playground: a Cloud Foundry on this machine with the gateway in its 
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
 	@exec $(BIN)/mtls-authz playground
 
-test: setup lint ## lint, unit tests, policy tests, acceptance against a binary with the race detector
+test: setup lint ## lint, unit tests, policy tests, acceptance
 	go test $$(go list ./... | grep -v /acceptance)
-	go test -race ./gateway/... ./rego/recording ./rego/candidate
 	$(MAKE) acceptance
+
+race: setup ## the same tests with the race detector, in tests and binary; before each merge
+	go test -race $$(go list ./... | grep -v /acceptance)
+	MTLS_AUTHZ_RACE=1 $(MAKE) acceptance
 
 acceptance: ## the built binary from outside; GOROUTER_BIN=path runs it against a real gorouter
 	go test -count=1 -timeout 8m ./acceptance
 
 test-heavy: setup ## what takes too long for every change: fuzzing, 1 GiB streams, repetition
-	MTLS_AUTHZ_HEAVY=1 go test -count=1 -timeout 30m ./acceptance
+	MTLS_AUTHZ_RACE=1 MTLS_AUTHZ_HEAVY=1 go test -count=1 -timeout 60m ./acceptance
 	MTLS_AUTHZ_HEAVY=1 go test -race -timeout 60m -count=3 $$(go list ./... | grep -v /acceptance)
 	$(MAKE) fuzz FUZZ_TIME=60s
 
