@@ -62,11 +62,13 @@ func (f *Follower) change(set func(*Status)) (changed bool) {
 	return before != f.status.Error
 }
 
-// inForce swaps the policy; it is the only place that does.
+// inForce swaps the policy; it is the only place that does. Whoever sees the new
+// policy sees its status, too: they change together.
 func (f *Follower) inForce(policy *rego.Policy, b *bundle.Bundle, from Origin) {
 	now := time.Now()
-	same := f.policy.Swap(policy) == policy
+	var same bool
 	changed := f.change(func(s *Status) {
+		same = f.policy.Swap(policy) == policy
 		s.Revision, s.BundleRevision, s.From, s.Checks = policy.Revision(), b.Revision, from, policy.Checks()
 		if !same {
 			s.Activated = now
