@@ -14,7 +14,7 @@ import (
 )
 
 // latest is the schema of this release.
-const latest = 3
+const latest = 4
 
 // migrate brings a database to a schema, as another release would: 0 is the
 // newest of the migrations in files.
@@ -99,7 +99,7 @@ func TestSchemaOfTheNextRelease(t *testing.T) {
 	onEach(t, func(t *testing.T, fresh database) {
 		url := fresh(t)
 		here := twoInstances(t, url)
-		next := fstest.MapFS{"00004_next.sql": {Data: []byte(`-- +goose Up
+		next := fstest.MapFS{"99999_next.sql": {Data: []byte(`-- +goose Up
 			ALTER TABLE bindings ADD COLUMN next_release TEXT NOT NULL DEFAULT '';
 			ALTER TABLE instances ADD COLUMN next_release BIGINT;
 			ALTER TABLE audit ADD COLUMN next_release TEXT NOT NULL DEFAULT '';

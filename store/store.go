@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/store/board"
 	"github.com/mtls-authz/mtls-authz/store/database"
 	"github.com/mtls-authz/mtls-authz/store/list"
 	"github.com/mtls-authz/mtls-authz/store/record"
@@ -92,6 +93,8 @@ type Store struct {
 	db   *database.Database
 	view *view.View
 	uses *usage.Uses
+	// board has what gateways tell one another.
+	board *board.Board
 	// writing holds one transaction at a time, so that changes that wait hold
 	// no connection.
 	writing chan struct{}
@@ -127,7 +130,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			ReportAllowed: cfg.ReportAllowed, Timeout: cfg.Timeout, PollInterval: cfg.PollInterval, MaxStale: cfg.MaxStale,
 			Progress: cfg.Progress, Now: cfg.Now,
 		}),
-		uses: usage.New(db, usage.Config{Timeout: cfg.Timeout, Interval: cfg.UsageInterval, Turn: writing}),
+		uses:  usage.New(db, usage.Config{Timeout: cfg.Timeout, Interval: cfg.UsageInterval, Turn: writing}),
+		board: board.New(db, board.Config{Timeout: cfg.Timeout, Turn: writing, Now: cfg.Now}),
 	}
 	err = s.ping(ctx)
 	if err == nil {
@@ -156,6 +160,10 @@ func (s *Store) Close() error {
 
 // View is the in-memory view, kept up to date.
 func (s *Store) View() *view.View { return s.view }
+
+// Board is where the gateways on this database tell one another what they have
+// found out.
+func (s *Store) Board() *board.Board { return s.board }
 
 // Used notes that a request was allowed by a binding; see [BoundRoute]. It is for
 // the hot path: it never waits, and allocates only where it has not been used for
