@@ -7,11 +7,12 @@ FUZZ_TIME ?= 20s
 BENCH_TIME ?= 1s
 BENCH_BINDINGS ?= 100000
 BENCH_RATE ?= 1000
+BENCH_ROUNDS ?= 11
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies lint fuzz build
+.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,19 +34,19 @@ run: ## the playground: a Cloud Foundry on this machine with the gateway in its 
 	@exec $(BIN)/mtls-authz playground
 
 test: setup lint ## lint, unit tests, policy tests, acceptance
-	go test $$(go list ./... | grep -v /acceptance)
+	go test $$(go list ./... | grep -v '/acceptance$$')
 	$(MAKE) acceptance
 
 race: setup ## the same tests with the race detector, in tests and binary; before each merge
-	go test -race $$(go list ./... | grep -v /acceptance)
+	go test -race $$(go list ./... | grep -v '/acceptance$$')
 	MTLS_AUTHZ_RACE=1 $(MAKE) acceptance
 
 acceptance: ## the built binary from outside; GOROUTER_BIN=path runs it against a real gorouter
 	go test -count=1 -timeout 8m ./acceptance
 
-test-heavy: setup ## what takes too long for every change: fuzzing, 1 GiB streams, repetition
+test-heavy: setup setup-peers ## what takes too long for every change: fuzzing, 1 GiB streams, repetition
 	MTLS_AUTHZ_RACE=1 MTLS_AUTHZ_HEAVY=1 go test -count=1 -timeout 60m ./acceptance
-	MTLS_AUTHZ_HEAVY=1 go test -race -timeout 60m -count=3 $$(go list ./... | grep -v /acceptance)
+	MTLS_AUTHZ_HEAVY=1 go test -race -timeout 60m -count=3 $$(go list ./... | grep -v '/acceptance$$')
 	$(MAKE) fuzz FUZZ_TIME=60s
 
 bench: ## speed and allocations; the throughput is a ratio to a bare proxy in the same run
@@ -60,6 +61,21 @@ bench-policies: ## what swapping the policy costs under BENCH_RATE (1000) reques
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
 	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 BENCH_RATE=$(BENCH_RATE) go test -count=1 -timeout 10m -run '^TestFiguresOf' -v ./acceptance | grep -vE '^===|^    --- PASS'
+
+setup-peers: $(BIN)/nginx $(BIN)/opa ## nginx (of Debian's package, which is not installed) and OPA (go.mod's version) into .bin
+
+$(BIN)/nginx:
+	@mkdir -p $(BIN)/nginx.deb
+	apt-get update -q && cd $(BIN)/nginx.deb && apt-get download -q nginx && dpkg -x nginx_*.deb .
+	@mv $(BIN)/nginx.deb/usr/sbin/nginx $@ && rm -r $(BIN)/nginx.deb
+	@touch $@
+
+$(BIN)/opa: go.mod
+	GOBIN=$(BIN) go install github.com/open-policy-agent/opa@$$(go list -m -f '{{.Version}}' github.com/open-policy-agent/opa)
+	@touch $@
+
+bench-peers: setup-peers ## the gateway against a bare proxy and nginx with OPA, 4 minutes; BENCH_WRITE=1 writes docs/benchmarks.*
+	@go run ./acceptance/peers -nginx $(BIN)/nginx -opa $(BIN)/opa -rounds $(BENCH_ROUNDS) $(if $(BENCH_WRITE),-docs docs)
 
 lint: $(LINT) ## golangci-lint with .golangci.yml
 	$(LINT) run
