@@ -1,0 +1,163 @@
+package selftest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+)
+
+const (
+	// maxFindings bounds the routes that are kept as not bound.
+	maxFindings = 1000
+	// maxShown bounds what people are told at once.
+	maxShown = 50
+	// maxSeries bounds the domains in metrics: developers make them.
+	maxSeries = 500
+)
+
+// finding is a route that is bound here and not in the router.
+type finding struct {
+	target place.Target
+	place  place.Place
+	since  time.Time
+}
+
+// found notes whether a route is bound in the router.
+func (t *SelfTest) found(target place.Target, err error) {
+	p := place.Of(target.Host, t.Router.Address)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, known := t.unbound[target.Binding]
+	route := []any{slog.String("route", target.String()), slog.String("binding", target.Binding)}
+	switch {
+	case errors.Is(err, errNotBound) && !known && len(t.unbound) < maxFindings:
+		t.unbound[target.Binding] = finding{target, p, t.Now()}
+		t.Log.Warn("router self-test: a route is not bound in the router", append(route, slog.String("reason", err.Error()))...)
+	case known && (err == nil || errors.Is(err, errSentinel) || errors.Is(err, errMismatch)):
+		delete(t.unbound, target.Binding)
+		t.Log.Info("router self-test: the route is bound in the router", route...)
+	}
+}
+
+// unboundAt is a route of a place that was not bound when last seen.
+func (t *SelfTest) unboundAt(p place.Place) *place.Target {
+	for _, f := range t.unbound {
+		if f.place == p {
+			return &f.target
+		}
+	}
+	return nil
+}
+
+// Findings are why which domains are not trusted, and what else people should
+// know: routes that are not bound in the router, domains that were not probed yet
+// while others are proven. Both are bounded and sorted.
+func (t *SelfTest) Findings() (untrusted, notes []string) {
+	proven := false
+	var waiting []string
+	states := t.snapshot()
+	if len(states) == 0 {
+		untrusted = []string{"routers: " + errUnprobed.Error()}
+	}
+	for _, s := range states {
+		why := t.refusal(s.verdict)
+		text := fmt.Sprintf("router of %s: %v", s.place, why)
+		switch {
+		case why == nil:
+			proven = true
+		case errors.Is(why, errUnprobed), errors.Is(why, errNotBound):
+			waiting = append(waiting, text)
+		default:
+			untrusted = append(untrusted, text)
+		}
+	}
+	if proven {
+		notes = waiting
+	} else {
+		untrusted = append(untrusted, waiting...)
+	}
+	t.mu.RLock()
+	for _, f := range t.unbound {
+		notes = append(notes, fmt.Sprintf("route %s: not bound in the router since %s or before: whoever calls it goes around the gateway; cf bind-route-service",
+			f.target.String(), f.since.UTC().Format(time.RFC3339)))
+	}
+	t.mu.RUnlock()
+	return shown(untrusted), shown(notes)
+}
+
+func shown(texts []string) []string {
+	slices.Sort(texts)
+	if more := len(texts) - maxShown; more > 0 {
+		texts = append(texts[:maxShown], fmt.Sprintf("and %d more", more))
+	}
+	return texts
+}
+
+// snapshot is what is known of the places that are looked after, those not
+// trusted first.
+func (t *SelfTest) snapshot() []state {
+	t.mu.RLock()
+	states := make([]state, 0, len(t.states))
+	for p, s := range t.states {
+		if t.index.Has(p) || s.verdict != (verdict{}) {
+			states = append(states, *s)
+		}
+	}
+	t.mu.RUnlock()
+	rank := func(s state) int {
+		if t.refusal(s.verdict) != nil {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(states, func(a, b state) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.place.String(), b.place.String()))
+	})
+	return states
+}
+
+var (
+	trustedMetric = prometheus.NewDesc("mtls_authz_router_trusted",
+		"1: proven to strip forged certificates; 0: not. Of many domains those not trusted come first.", []string{"domain", "router"}, nil)
+	domainsMetric = prometheus.NewDesc("mtls_authz_router_domains", "Domains of bound routes by state: trusted, or not.", []string{"trusted"}, nil)
+	unboundMetric = prometheus.NewDesc("mtls_authz_router_unbound_routes", "Routes that are bound here and not in the router, as far as probes met them.", nil, nil)
+)
+
+// collector tells of the places when metrics are read.
+type collector struct{ t *SelfTest }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(out chan<- *prometheus.Desc) {
+	out <- trustedMetric
+	out <- domainsMetric
+	out <- unboundMetric
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	count := map[float64]float64{}
+	for i, s := range c.t.snapshot() {
+		trusted := 0.0
+		if c.t.refusal(s.verdict) == nil {
+			trusted = 1
+		}
+		count[trusted]++
+		if i < maxSeries {
+			out <- prometheus.MustNewConstMetric(trustedMetric, prometheus.GaugeValue, trusted, s.place.Domain, s.place.Router)
+		}
+	}
+	out <- prometheus.MustNewConstMetric(domainsMetric, prometheus.GaugeValue, count[1], "true")
+	out <- prometheus.MustNewConstMetric(domainsMetric, prometheus.GaugeValue, count[0], "false")
+	c.t.mu.RLock()
+	unbound := len(c.t.unbound)
+	c.t.mu.RUnlock()
+	out <- prometheus.MustNewConstMetric(unboundMetric, prometheus.GaugeValue, float64(unbound))
+}
