@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 )
 
 const (
@@ -38,10 +39,10 @@ func (t *SelfTest) found(target place.Target, err error) {
 	_, known := t.unbound[target.Binding]
 	route := []any{slog.String("route", target.String()), slog.String("binding", target.Binding)}
 	switch {
-	case errors.Is(err, errNotBound) && !known && len(t.unbound) < maxFindings:
+	case errors.Is(err, probe.ErrNotBound) && !known && len(t.unbound) < maxFindings:
 		t.unbound[target.Binding] = finding{target, p, t.Now()}
 		t.Log.Warn("router self-test: a route is not bound in the router", append(route, slog.String("reason", err.Error()))...)
-	case known && (err == nil || errors.Is(err, errSentinel) || errors.Is(err, errMismatch)):
+	case known && (err == nil || errors.Is(err, probe.ErrSentinel) || errors.Is(err, probe.ErrMismatch)):
 		delete(t.unbound, target.Binding)
 		t.Log.Info("router self-test: the route is bound in the router", route...)
 	}
@@ -73,7 +74,7 @@ func (t *SelfTest) Findings() (untrusted, notes []string) {
 		switch {
 		case why == nil:
 			proven = true
-		case errors.Is(why, errUnprobed), errors.Is(why, errNotBound):
+		case errors.Is(why, errUnprobed), errors.Is(why, probe.ErrNotBound):
 			waiting = append(waiting, text)
 		default:
 			untrusted = append(untrusted, text)

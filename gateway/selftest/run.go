@@ -146,5 +146,5 @@ func (t *SelfTest) watched() map[string]bool {
 // soon is a moment within the next few seconds: what all instances hear at once
 // they do not all look into at once.
 func (t *SelfTest) soon() time.Time {
-	return t.Now().Add(rand.N(5 * time.Second))
+	return t.Now().Add(rand.N(5 * time.Second)) //nolint:gosec // no secret
 }

@@ -12,6 +12,8 @@ package selftest
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -20,12 +22,15 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
-	"github.com/mtls-authz/mtls-authz/gateway/selftest/nonce"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/shared"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
+
+// Path is where the gateway answers probes of its own route.
+const Path = probe.Path
 
 const (
 	// probeTimeout bounds the probing of one domain, and what a request waits.
@@ -69,7 +74,7 @@ type Config struct {
 // for concurrent use.
 type SelfTest struct {
 	Config
-	nonces *nonce.Nonces
+	prober *probe.Prober
 	words  *shared.Words
 	flight singleflight.Group
 	rounds *prometheus.CounterVec
@@ -92,7 +97,7 @@ func New(cfg Config) (*SelfTest, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	nonces, err := nonce.New(cfg.Key, cfg.Now)
+	prober, err := probe.New(probe.Config{Key: cfg.Key, Router: cfg.Router, Format: cfg.Format, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +106,7 @@ func New(cfg Config) (*SelfTest, error) {
 		return nil, err
 	}
 	t := &SelfTest{
-		Config: cfg, nonces: nonces, words: shared.New(cfg.Board, cfg.Now), deep: deep,
+		Config: cfg, prober: prober, words: shared.New(cfg.Board, cfg.Now), deep: deep,
 		asked: make(chan struct{}, maxAskedAtOnce), below: make(chan struct{}, maxBelowAtOnce),
 		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: map[string]finding{}, untold: map[place.Place]untold{},
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -110,6 +115,23 @@ func New(cfg Config) (*SelfTest, error) {
 	}
 	cfg.Metrics.MustRegister(t.rounds, collector{t})
 	return t, nil
+}
+
+// Probe returns what answers a request for a URL of a binding's route, if that is
+// a probe; nil: the request is like any other. It spends the probe's nonce.
+func (t *SelfTest) Probe(binding string, r *http.Request, to *url.URL) http.Handler {
+	return t.prober.Answer(binding, r, to)
+}
+
+// ServeHTTP answers probes of the gateway's own route.
+func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	to := *r.URL
+	to.Host = r.Host
+	if answer := t.Probe("", r, &to); answer != nil {
+		answer.ServeHTTP(w, r)
+		return
+	}
+	http.NotFound(w, r)
 }
 
 // Trust returns why the router of a host of a bound route is not proven, nil if

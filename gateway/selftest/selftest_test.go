@@ -146,9 +146,11 @@ func TestAGatewayWithAnotherKeyDoesNotAnswer(t *testing.T) {
 func TestForgedAnswersOfAnAppProveNothing(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
-		"hello":            func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("hello")) },
-		"a guessed answer": func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte(`{"seen":"nothing","mac":"AAAA"}`)) },
-		"an error":         func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) },
+		"hello": func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("hello")) },
+		"a guessed answer": func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = rw.Write([]byte(`{"seen":"nothing","mac":"AAAA"}`))
+		},
+		"an error": func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, router.SanitizeSet)

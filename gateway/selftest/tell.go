@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/shared"
 )
 
@@ -23,7 +24,7 @@ type untold struct {
 // the header, and who issued the certificate that came back. Without a certificate
 // nothing can be proven, nor believed.
 func (t *SelfTest) mode(p place.Place) (string, bool) {
-	own := t.own()
+	own := t.prober.Own()
 	if own == nil {
 		return "", false
 	}
@@ -140,8 +141,8 @@ func (t *SelfTest) hear(alarm shared.Word, disproven bool) {
 		return
 	}
 	s.heard = alarm.At
-	if former := s.verdict; !disproven && !errors.Is(former.reason, errSentinel) {
-		s.verdict = verdict{at: t.Now(), reason: fmt.Errorf("%w (another instance has seen it)", errSentinel)}
+	if former := s.verdict; !disproven && !errors.Is(former.reason, probe.ErrSentinel) {
+		s.verdict = verdict{at: t.Now(), reason: fmt.Errorf("%w (another instance has seen it)", probe.ErrSentinel)}
 		s.routine.next = t.soon()
 		t.logTurn(s, former)
 	}

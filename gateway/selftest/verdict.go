@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 )
 
 var (
@@ -101,10 +102,30 @@ func (t *SelfTest) judge(running context.Context, s *state, asked request) {
 	if running.Err() != nil {
 		return // the gateway ends
 	}
-	t.rounds.WithLabelValues(resultOf(err)).Inc()
+	t.rounds.WithLabelValues(probe.Result(err)).Inc()
 	t.conclude(s, target, err, asked)
-	if err == nil || errors.Is(err, errSentinel) {
+	if err == nil || errors.Is(err, probe.ErrSentinel) {
 		t.tell(s, err == nil)
+	}
+	if asked.target == nil {
+		t.lookAgain(ctx, s, target)
+	}
+}
+
+// lookAgain looks whether a route is still not bound in the router. That is for
+// people to know: the verdict is made, but for a sentinel.
+func (t *SelfTest) lookAgain(ctx context.Context, s *state, visited place.Target) {
+	t.mu.RLock()
+	target := t.unboundAt(s.place)
+	t.mu.RUnlock()
+	if target == nil || *target == visited {
+		return
+	}
+	err := t.prober.Round(ctx, s.place.Router, *target)
+	t.found(*target, err)
+	if errors.Is(err, probe.ErrSentinel) {
+		t.conclude(s, *target, err, request{})
+		t.tell(s, false)
 	}
 }
 
@@ -114,16 +135,19 @@ func (t *SelfTest) judge(running context.Context, s *state, asked request) {
 func (t *SelfTest) visit(ctx context.Context, s *state, asked request) (target place.Target, err error) {
 	err = errUnprobed
 	for _, target = range t.targets(s, asked) {
-		err = t.round(ctx, s.place, target)
+		err = t.prober.Round(ctx, s.place.Router, target)
 		t.found(target, err)
-		if !isOfRoute(err) {
+		if !probe.IsOfRoute(err) {
 			return target, err
 		}
 	}
 	return target, err
 }
 
-// targets are where to go, each once: four at most.
+// drawn is how many routes of a place are drawn for one round.
+const drawn = 3
+
+// targets are where to go, each once: the first that answers counts.
 func (t *SelfTest) targets(s *state, asked request) []place.Target {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -137,11 +161,8 @@ func (t *SelfTest) targets(s *state, asked request) []place.Target {
 	}
 	add(s.suspect)
 	add(asked.target)
-	if asked.target == nil {
-		add(t.unboundAt(s.place))
-	}
-	if any, ok := t.index.Any(s.place); ok {
-		add(&any)
+	for _, target := range t.index.Some(s.place, drawn) {
+		add(&target)
 	}
 	add(s.last)
 	return targets
@@ -158,7 +179,7 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 		s.verdict = verdict{at: now, trusted: true}
 		s.last, s.suspect, s.onDemand = &target, nil, pace{}
 		s.routine = pace{next: now.Add(time.Minute)}
-	case errors.Is(err, errSentinel):
+	case errors.Is(err, probe.ErrSentinel):
 		s.verdict = verdict{at: now, reason: fmt.Errorf("%w (seen on %s)", err, target.String())}
 		s.suspect = &target
 	case !t.stands(former):
@@ -166,7 +187,7 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	}
 	if err != nil {
 		s.routine.failed(now)
-		if asked.target != nil || errors.Is(err, errSentinel) {
+		if asked.target != nil || errors.Is(err, probe.ErrSentinel) {
 			s.onDemand.failed(now)
 		}
 	}
@@ -180,7 +201,7 @@ func (t *SelfTest) logTurn(s *state, former verdict) {
 	switch {
 	case now == nil && before != nil:
 		t.Log.Info("router self-test: the domain is trusted", attributes...)
-	case now != nil && (before == nil || resultOf(before) != resultOf(now)):
+	case now != nil && (before == nil || probe.Result(before) != probe.Result(now)):
 		t.Log.Warn("router self-test: the domain is not trusted", append(attributes, slog.String("reason", now.Error()))...)
 	}
 }

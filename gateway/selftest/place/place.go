@@ -7,7 +7,9 @@
 package place
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	lot "math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -67,15 +69,7 @@ func TargetFor(bound *grants.Access, host string, address func(host string) stri
 	return Target{bound.Binding, host, bound.Route.Path}
 }
 
-const labelLength = 20
-
-func anyLabel() string {
-	label := []byte("probe-")
-	for range labelLength {
-		label = append(label, byte('a'+rand.IntN(26)))
-	}
-	return string(label)
-}
+func anyLabel() string { return "probe-" + strings.ToLower(rand.Text()) }
 
 const (
 	// maxTargets is how many of a place's routes are kept, drawn by lot.
@@ -120,7 +114,7 @@ func (i *Index) AddTarget(t Target) {
 	i.seen[p]++
 	if len(i.targets[p]) < maxTargets {
 		i.targets[p] = append(i.targets[p], t)
-	} else if at := rand.IntN(i.seen[p]); at < maxTargets {
+	} else if at := lot.IntN(i.seen[p]); at < maxTargets { //nolint:gosec // which are kept is no secret
 		i.targets[p][at] = t
 	}
 }
@@ -137,11 +131,9 @@ func (i *Index) Places() []Place {
 	return places
 }
 
-// Any returns one of a place's targets by lot, if there is one.
-func (i *Index) Any(p Place) (Target, bool) {
-	targets := i.targets[p]
-	if len(targets) == 0 {
-		return Target{}, false
-	}
-	return targets[rand.IntN(len(targets))], true
+// Some returns a few of a place's targets in the order of a lot.
+func (i *Index) Some(p Place, most int) []Target {
+	targets := slices.Clone(i.targets[p])
+	lot.Shuffle(len(targets), func(a, b int) { targets[a], targets[b] = targets[b], targets[a] }) //nolint:gosec // no secret
+	return targets[:min(most, len(targets))]
 }

@@ -1,4 +1,4 @@
-package selftest
+package probe
 
 import (
 	"crypto/sha256"
@@ -31,37 +31,26 @@ type sight struct {
 	MAC  string `json:"mac"`
 }
 
-// Probe returns what answers a request for a URL of a binding's route, if that is
+// Answer returns what answers a request for a URL of a binding's route, if that is
 // a probe: a GET of the probe's path with a fresh nonce for just this binding, host
 // and path. It spends the nonce. Nil: the request is like any other.
-func (t *SelfTest) Probe(binding string, r *http.Request, to *url.URL) http.Handler {
+func (p *Prober) Answer(binding string, r *http.Request, to *url.URL) http.Handler {
 	word := to.RawQuery
 	purpose := nonce.Purpose{Binding: binding, Host: to.Host, Path: to.EscapedPath()}
-	if r.Method != http.MethodGet || !strings.HasSuffix(purpose.Path, Path) || !t.nonces.Spend(word, purpose) {
+	if r.Method != http.MethodGet || !strings.HasSuffix(purpose.Path, Path) || !p.nonces.Spend(word, purpose) {
 		return nil
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen := t.see(r.Header[identity.Header], t.nonces.Sentinel(word), t.Format(to.Host))
+		seen := see(r.Header[identity.Header], p.nonces.Sentinel(word), p.Format(to.Host))
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(sight{seen, t.nonces.Seal(word, seen)}) // the prober may be gone
+		_ = json.NewEncoder(w).Encode(sight{seen, p.nonces.Seal(word, seen)}) // the prober may be gone
 	})
-}
-
-// ServeHTTP answers probes of the gateway's own route.
-func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	to := *r.URL
-	to.Host = r.Host
-	if probe := t.Probe("", r, &to); probe != nil {
-		probe.ServeHTTP(w, r)
-		return
-	}
-	http.NotFound(w, r)
 }
 
 // see says what is in the certificate header: the sentinel if it is anywhere in
 // it, also beside a certificate.
-func (t *SelfTest) see(values []string, sentinel string, format identity.Format) string {
+func see(values []string, sentinel string, format identity.Format) string {
 	if len(values) == 0 {
 		return seenNothing
 	}
