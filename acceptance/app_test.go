@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -16,7 +17,13 @@ type app struct {
 
 	mu   sync.Mutex
 	seen []seen
+	// probes are the targets of the gateway's own probes, which reach an app while
+	// its route is not bound in the router. They are not counted.
+	probes []string
 }
+
+// isProbe knows a probe by its nonce.
+var isProbe = regexp.MustCompile(`/\.well-known/mtls-authz-probe\?[\w-]{32}\.[\w-]{43}$`).MatchString
 
 // seen is a request as the app got it.
 type seen struct {
@@ -30,6 +37,13 @@ func newApp(t *testing.T, handler http.HandlerFunc) *app {
 	a := &app{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := seen{method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header.Clone()}
+		if isProbe(r.RequestURI) {
+			a.mu.Lock()
+			a.probes = append(a.probes, r.RequestURI)
+			a.mu.Unlock()
+			_, _ = io.WriteString(w, "from the app")
+			return
+		}
 		if handler == nil {
 			body, _ := io.ReadAll(r.Body)
 			s.body, s.trailer = string(body), r.Trailer.Clone()

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,46 +14,20 @@ import (
 )
 
 const (
-	// maxFindings bounds the routes that are kept as not bound.
-	maxFindings = 1000
 	// maxShown bounds what people are told at once.
 	maxShown = 50
 	// maxSeries bounds the domains in metrics: developers make them.
 	maxSeries = 500
 )
 
-// finding is a route that is bound here and not in the router.
-type finding struct {
-	target place.Target
-	place  place.Place
-	since  time.Time
-}
-
 // found notes whether a route is bound in the router.
-func (t *SelfTest) found(target place.Target, err error) {
-	p := place.Of(target.Host, t.Router.Address)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, known := t.unbound[target.Binding]
-	route := []any{slog.String("route", target.String()), slog.String("binding", target.Binding)}
+func (t *SelfTest) found(p place.Place, target place.Target, err error) {
 	switch {
-	case errors.Is(err, probe.ErrNotBound) && !known && len(t.unbound) < maxFindings:
-		t.unbound[target.Binding] = finding{target, p, t.Now()}
-		t.Log.Warn("router self-test: a route is not bound in the router", append(route, slog.String("reason", err.Error()))...)
-	case known && (err == nil || errors.Is(err, probe.ErrSentinel) || errors.Is(err, probe.ErrMismatch)):
-		delete(t.unbound, target.Binding)
-		t.Log.Info("router self-test: the route is bound in the router", route...)
+	case errors.Is(err, probe.ErrNotBound):
+		t.unbound.Found(p, target, err)
+	case err == nil || errors.Is(err, probe.ErrSentinel) || errors.Is(err, probe.ErrMismatch):
+		t.unbound.Ended(target)
 	}
-}
-
-// unboundAt is a route of a place that was not bound when last seen.
-func (t *SelfTest) unboundAt(p place.Place) *place.Target {
-	for _, f := range t.unbound {
-		if f.place == p {
-			return &f.target
-		}
-	}
-	return nil
 }
 
 // Findings are why which domains are not trusted, and what else people should
@@ -85,13 +57,7 @@ func (t *SelfTest) Findings() (untrusted, notes []string) {
 	} else {
 		untrusted = append(untrusted, waiting...)
 	}
-	t.mu.RLock()
-	for _, f := range t.unbound {
-		notes = append(notes, fmt.Sprintf("route %s: not bound in the router since %s or before: whoever calls it goes around the gateway; cf bind-route-service",
-			f.target.String(), f.since.UTC().Format(time.RFC3339)))
-	}
-	t.mu.RUnlock()
-	return shown(untrusted), shown(notes)
+	return shown(untrusted), shown(append(notes, t.unbound.Notes()...))
 }
 
 func shown(texts []string) []string {
@@ -157,8 +123,5 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(domainsMetric, prometheus.GaugeValue, count[1], "true")
 	out <- prometheus.MustNewConstMetric(domainsMetric, prometheus.GaugeValue, count[0], "false")
-	c.t.mu.RLock()
-	unbound := len(c.t.unbound)
-	c.t.mu.RUnlock()
-	out <- prometheus.MustNewConstMetric(unboundMetric, prometheus.GaugeValue, float64(unbound))
+	out <- prometheus.MustNewConstMetric(unboundMetric, prometheus.GaugeValue, float64(len(c.t.unbound.Bindings())))
 }

@@ -2,7 +2,6 @@ package selftest
 
 import (
 	"context"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -122,7 +121,7 @@ func (t *SelfTest) reindex() {
 			s.suspect = nil
 		}
 	}
-	maps.DeleteFunc(t.unbound, func(binding string, _ finding) bool { return !bound[binding] })
+	t.unbound.Keep(func(binding string) bool { return bound[binding] })
 }
 
 // watched are the bindings of which something is kept.
@@ -137,7 +136,7 @@ func (t *SelfTest) watched() map[string]bool {
 			}
 		}
 	}
-	for binding := range t.unbound {
+	for _, binding := range t.unbound.Bindings() {
 		watched[binding] = false
 	}
 	return watched

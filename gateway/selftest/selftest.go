@@ -25,6 +25,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/shared"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/unbound"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
@@ -78,6 +79,8 @@ type SelfTest struct {
 	words  *shared.Words
 	flight singleflight.Group
 	rounds *prometheus.CounterVec
+	// unbound are routes that are not bound in the router.
+	unbound *unbound.Routes
 	// Turns of probes that requests ask for.
 	asked, below chan struct{}
 
@@ -86,8 +89,6 @@ type SelfTest struct {
 	states map[place.Place]*state
 	// deep are the states of domains deeper below wildcard routes.
 	deep *lru.Cache[place.Place, *state]
-	// unbound are bindings whose routes are not bound in the router.
-	unbound map[string]finding
 	// untold are words that are not on the board yet.
 	untold map[place.Place]untold
 }
@@ -108,7 +109,7 @@ func New(cfg Config) (*SelfTest, error) {
 	t := &SelfTest{
 		Config: cfg, prober: prober, words: shared.New(cfg.Board, cfg.Now), deep: deep,
 		asked: make(chan struct{}, maxAskedAtOnce), below: make(chan struct{}, maxBelowAtOnce),
-		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: map[string]finding{}, untold: map[place.Place]untold{},
+		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: unbound.New(cfg.Log, cfg.Now), untold: map[place.Place]untold{},
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mtls_authz_router_rounds_total", Help: "Rounds of the self-test through routers, by what came of them.",
 		}, []string{"result"}),

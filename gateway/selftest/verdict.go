@@ -115,14 +115,12 @@ func (t *SelfTest) judge(running context.Context, s *state, asked request) {
 // lookAgain looks whether a route is still not bound in the router. That is for
 // people to know: the verdict is made, but for a sentinel.
 func (t *SelfTest) lookAgain(ctx context.Context, s *state, visited place.Target) {
-	t.mu.RLock()
-	target := t.unboundAt(s.place)
-	t.mu.RUnlock()
+	target := t.unbound.At(s.place)
 	if target == nil || *target == visited {
 		return
 	}
 	err := t.prober.Round(ctx, s.place.Router, *target)
-	t.found(*target, err)
+	t.found(s.place, *target, err)
 	if errors.Is(err, probe.ErrSentinel) {
 		t.conclude(s, *target, err, request{})
 		t.tell(s, false)
@@ -136,7 +134,7 @@ func (t *SelfTest) visit(ctx context.Context, s *state, asked request) (target p
 	err = errUnprobed
 	for _, target = range t.targets(s, asked) {
 		err = t.prober.Round(ctx, s.place.Router, target)
-		t.found(target, err)
+		t.found(s.place, target, err)
 		if !probe.IsOfRoute(err) {
 			return target, err
 		}
