@@ -22,6 +22,9 @@ type app struct {
 	probes []string
 }
 
+// probePath is where the gateway's self-test looks.
+const probePath = "/.well-known/mtls-authz-probe"
+
 // isProbe knows a probe by its nonce.
 var isProbe = regexp.MustCompile(`/\.well-known/mtls-authz-probe\?[\w-]{32}\.[\w-]{43}$`).MatchString
 
@@ -33,7 +36,7 @@ type seen struct {
 
 // newApp starts an app. Without a handler of its own it reads the body and
 // answers 200.
-func newApp(t *testing.T, handler http.HandlerFunc) *app {
+func newApp(t *testing.T, handler http.HandlerFunc, probed ...func(http.ResponseWriter)) *app {
 	a := &app{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := seen{method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header.Clone()}
@@ -41,6 +44,10 @@ func newApp(t *testing.T, handler http.HandlerFunc) *app {
 			a.mu.Lock()
 			a.probes = append(a.probes, r.RequestURI)
 			a.mu.Unlock()
+			if len(probed) > 0 && probed[0] != nil {
+				probed[0](w)
+				return
+			}
 			_, _ = io.WriteString(w, "from the app")
 			return
 		}
@@ -60,6 +67,16 @@ func newApp(t *testing.T, handler http.HandlerFunc) *app {
 	t.Cleanup(server.Close)
 	a.url = server.URL
 	return a
+}
+
+// probe is the target of the last probe that reached the app, "" for none.
+func (a *app) probe() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.probes) == 0 {
+		return ""
+	}
+	return a.probes[len(a.probes)-1]
 }
 
 func (a *app) count() int {
