@@ -102,5 +102,8 @@ func foreign(target place.Target, res *http.Response, body []byte) error {
 	case target.Binding == "":
 		return fmt.Errorf("%w: status %d and no answer of the gateway; is its own route %q mapped?", ErrUnknownRoute, res.StatusCode, target.Host)
 	}
+	if res.Header.Get(headers.RequestID) == "" { // which the router puts on the answers of apps
+		return fmt.Errorf("%w: something before the router answered with status %d", ErrUnreachable, res.StatusCode)
+	}
 	return fmt.Errorf("%w (route %q, status %d)", ErrNotBound, target.String(), res.StatusCode)
 }
