@@ -136,8 +136,7 @@ func TestAnAlarmOfOneInstanceStopsAnother(t *testing.T) {
 			})
 			// Heard once: the next proof of its own counts.
 			w.blocked.Store(false)
-			w.eventually("its own proof", func() bool {
-				w.clock.advance(time.Second)
+			w.eventuallyAsTimePasses("its own proof", func() bool {
 				return w.trust(second, w.bound["b"], backend) == nil
 			})
 		})

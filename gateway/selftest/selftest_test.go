@@ -208,14 +208,12 @@ func TestOneUnboundRouteDoesNotMakeItsDomainUnknown(t *testing.T) {
 	w.run(s)
 	w.eventually("proven", func() bool { untrusted, _ := s.Findings(); return len(untrusted) == 0 })
 	assert.NoError(t, w.trust(s, w.bound["open"], "open.apps.identity"))
-	w.eventually("reported", func() bool {
-		w.clock.advance(time.Minute) // until the lot falls on it
+	w.eventuallyAsTimePasses("reported", func() bool { // the lot falls on it one day
 		_, notes := s.Findings()
 		return len(notes) == 1 && strings.Contains(notes[0], "route open.apps.identity: not bound in the router")
 	})
 	require.NoError(t, w.router.Bind("open.apps.identity", "https://"+own+"/r/open/token"))
-	w.eventually("mended", func() bool {
-		w.clock.advance(time.Minute)
+	w.eventuallyAsTimePasses("mended", func() bool {
 		_, notes := s.Findings()
 		return len(notes) == 0
 	})
@@ -242,8 +240,10 @@ func TestASuspicionIsLiftedWhereItArose(t *testing.T) {
 	})
 	w.mu.Unlock()
 	for range 5 {
+		before := w.probes(backend)
 		w.clock.advance(2 * time.Minute)
-		_ = w.trust(s, friend, "friend.apps.identity")
+		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
+		w.eventually("probed again", func() bool { return w.probes(backend) > before })
 		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
 	}
 	assert.Zero(t, w.probes("friend.apps.identity"))

@@ -271,6 +271,19 @@ func (w *world) eventually(what string, condition func() bool) {
 	require.Eventually(w.t, condition, patience, 5*time.Millisecond, what)
 }
 
+// eventuallyAsTimePasses is eventually, with a minute passing each second: a probe
+// that is under way would not be fresh if it passed at each look.
+func (w *world) eventuallyAsTimePasses(what string, condition func() bool) {
+	w.t.Helper()
+	looks := 0
+	require.Eventually(w.t, func() bool {
+		if looks++; looks%100 == 0 {
+			w.clock.advance(time.Minute)
+		}
+		return condition()
+	}, 2*patience, 10*time.Millisecond, what)
+}
+
 var errNone = errors.New("none")
 
 func text(err error) string {
