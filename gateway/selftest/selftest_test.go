@@ -243,7 +243,9 @@ func TestASuspicionIsLiftedWhereItArose(t *testing.T) {
 		before := w.probes(backend)
 		w.clock.advance(2 * time.Minute)
 		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
-		w.eventually("probed again", func() bool { return w.probes(backend) > before })
+		w.eventuallyAsTimePasses("probed again", func() bool {
+			return assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set") && w.probes(backend) > before
+		})
 		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
 	}
 	assert.Zero(t, w.probes("friend.apps.identity"))

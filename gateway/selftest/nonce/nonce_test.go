@@ -34,8 +34,12 @@ func TestANonceIsGoodOnceForItsPurpose(t *testing.T) {
 		assert.False(t, n.Spend(forged, purpose), name)
 	}
 	for _, other := range []nonce.Purpose{
-		{}, {"c", purpose.Host, purpose.Path}, {"b", "y.example.com", purpose.Path}, {"b", purpose.Host, "/"},
-		{"bx", ".example.com", purpose.Path}, {"b", purpose.Host + purpose.Path, ""},
+		{},
+		{"c", purpose.Host, purpose.Path},
+		{"b", "y.example.com", purpose.Path},
+		{"b", purpose.Host, "/"},
+		{"bx", ".example.com", purpose.Path},
+		{"b", purpose.Host + purpose.Path, ""},
 	} {
 		assert.False(t, n.Spend(word, other), other)
 	}
