@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -16,7 +17,16 @@ type app struct {
 
 	mu   sync.Mutex
 	seen []seen
+	// probes are the targets of the gateway's own probes, which reach an app while
+	// its route is not bound in the router. They are not counted.
+	probes []string
 }
+
+// probePath is where the gateway's self-test looks.
+const probePath = "/.well-known/mtls-authz-probe"
+
+// isProbe knows a probe by its nonce.
+var isProbe = regexp.MustCompile(`/\.well-known/mtls-authz-probe\?[\w-]{32}\.[\w-]{43}$`).MatchString
 
 // seen is a request as the app got it.
 type seen struct {
@@ -26,10 +36,21 @@ type seen struct {
 
 // newApp starts an app. Without a handler of its own it reads the body and
 // answers 200.
-func newApp(t *testing.T, handler http.HandlerFunc) *app {
+func newApp(t *testing.T, handler http.HandlerFunc, probed ...func(http.ResponseWriter)) *app {
 	a := &app{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := seen{method: r.Method, target: r.RequestURI, host: r.Host, header: r.Header.Clone()}
+		if isProbe(r.RequestURI) {
+			a.mu.Lock()
+			a.probes = append(a.probes, r.RequestURI)
+			a.mu.Unlock()
+			if len(probed) > 0 && probed[0] != nil {
+				probed[0](w)
+				return
+			}
+			_, _ = io.WriteString(w, "from the app")
+			return
+		}
 		if handler == nil {
 			body, _ := io.ReadAll(r.Body)
 			s.body, s.trailer = string(body), r.Trailer.Clone()
@@ -46,6 +67,16 @@ func newApp(t *testing.T, handler http.HandlerFunc) *app {
 	t.Cleanup(server.Close)
 	a.url = server.URL
 	return a
+}
+
+// probe is the target of the last probe that reached the app, "" for none.
+func (a *app) probe() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.probes) == 0 {
+		return ""
+	}
+	return a.probes[len(a.probes)-1]
 }
 
 func (a *app) count() int {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/router"
@@ -31,6 +32,22 @@ func TestAttack01XFCCSetByTheClient(t *testing.T) {
 		p.call(t, "intruder", "GET", "/", strings.ToUpper(xfccHeader)+": "+p.credentials["frontend"].XFCC(), p.forged()).expect(t, noMatch)
 		p.call(t, "", "GET", "/", strings.ReplaceAll(p.forged(), "-", "_")).expect(t, "403 no_certificate")
 	})
+	// The path of the self-test is a path like others, and a word like its own is
+	// none.
+	t.Run("a probe that is none", func(t *testing.T) {
+		p := attacked(t).protect(t, protection{plan: "any", parameters: `{"allow":["cf:app:$frontend"]}`})
+		for _, query := range []string{"", "?", "?AAAA.BBBB", "?" + strings.Repeat("A", 32) + "." + strings.Repeat("A", 43) + "x"} {
+			p.call(t, "", "GET", probePath+query, p.forged()).expect(t, "403 no_certificate")
+			p.call(t, "intruder", "GET", probePath+query, p.forged()).expect(t, noMatch)
+			p.call(t, "frontend", "GET", probePath+query).expect(t, "200 allowed")
+			assert.Equal(t, probePath+query, p.app.last(t).target)
+			// On the gateway's own route.
+			res, err := p.client("frontend").Get("https://" + playground.GatewayHost + probePath + query)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			assert.Equal(t, http.StatusNotFound, res.StatusCode)
+		}
+	})
 	const untrusted = "503 router_untrusted"
 	for _, mode := range []router.ForwardedClientCert{router.Forward, router.AlwaysForward} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -47,6 +64,19 @@ func TestAttack01XFCCSetByTheClient(t *testing.T) {
 			assert.Empty(t, r.line["caller_app"])
 			p.call(t, "intruder", "GET", "/", p.forged()).expect(t, untrusted)
 			p.call(t, "", "GET", "/", p.forged()).expect(t, untrusted)
+			// An app that answers the gateway's probes itself, because its route is not
+			// bound in the router, does not make the router trusted: neither in a domain
+			// that is known to be unsafe, nor in one that nobody knows yet.
+			const seen = `{"seen":"nothing","mac":"AAAA"}`
+			for _, host := range []string{"liar." + playground.Domain, "liar.wild." + playground.Domain} {
+				liar := w.protect(t, protection{route: host, parameters: `{"allow":["cf:any"]}`, probed: func(w http.ResponseWriter) {
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = w.Write([]byte(seen))
+				}})
+				require.NoError(t, w.Router.Unbind(host))
+				liar.direct(t, leg2{caller: "frontend"}).expect(t, untrusted)
+				liar.direct(t, leg2{headers: []string{liar.forged()}}).expect(t, untrusted)
+			}
 		})
 	}
 }

@@ -28,6 +28,9 @@ type protection struct {
 	// kept before such a host.
 	route   string
 	handler http.HandlerFunc
+	// probed answers the gateway's probes, where the route is not bound in the
+	// router; nil: as the app answers all.
+	probed func(http.ResponseWriter)
 }
 
 // protected is an app behind the gateway.
@@ -53,7 +56,7 @@ func (w *world) protect(t *testing.T, p protection) *protected {
 		p.plan = "org"
 	}
 	host, _, _ := strings.Cut(route, "/")
-	made := &protected{world: w, app: newApp(t, p.handler), host: host, route: route}
+	made := &protected{world: w, app: newApp(t, p.handler, p.probed), host: host, route: route}
 	require.NoError(t, w.Router.Register(route, made.app.url))
 	named := func(s string) string { return strings.ReplaceAll(names.Replace(s), "$route", route) }
 	var err error

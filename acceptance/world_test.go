@@ -39,6 +39,8 @@ type setup struct {
 	port bool
 	// mode of the router; "": sanitize_set.
 	mode router.ForwardedClientCert
+	// firewall is what stands in front of the router; see [router.Config].
+	firewall func(*http.Request) bool
 	// untrusted: the self-test is expected not to pass.
 	untrusted bool
 	// bundle is POLICY_BUNDLE, by file name.
@@ -86,7 +88,7 @@ func newWorld(dir string, s setup) (w *world, err error) {
 	}
 	w.Foundation, err = playground.Start(context.Background(), playground.Config{
 		Executable: executable, Dir: dir, Line: w.add, Environment: env,
-		Router: func(trust playground.Trust) (playground.Router, error) { return w.startRouter(trust, s.mode, port) },
+		Router: func(trust playground.Trust) (playground.Router, error) { return w.startRouter(trust, s, port) },
 	})
 	if err != nil {
 		return nil, err
@@ -128,15 +130,15 @@ func wrapper(dir string) (string, error) {
 	return path, os.WriteFile(path, []byte(script), 0o700)
 }
 
-func (w *world) startRouter(trust playground.Trust, mode router.ForwardedClientCert, port int) (playground.Router, error) {
+func (w *world) startRouter(trust playground.Trust, s setup, port int) (playground.Router, error) {
 	if gorouterBin != "" {
-		return startGorouter(filepath.Dir(w.stderr), gorouterConfig{trust: trust, another: w.another, mode: mode, port: port})
+		return startGorouter(filepath.Dir(w.stderr), gorouterConfig{trust: trust, another: w.another, mode: s.mode, port: port})
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(trust.ClientCAs.Certificate())
 	pool.AddCert(w.another.Certificate())
 	return router.New(router.Config{
-		Port: port, Certificate: trust.Certificate.TLS(), ClientCAs: pool, ForwardedClientCert: mode, Secret: secret,
+		Port: port, Certificate: trust.Certificate.TLS(), ClientCAs: pool, ForwardedClientCert: s.mode, Secret: secret, Firewall: s.firewall,
 	})
 }
 

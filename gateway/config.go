@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,8 +36,12 @@ type Config struct {
 	Verifier *identity.Verifier
 	// Format is the form of the certificate header, by host.
 	Format target.ByHost[identity.Format]
-	// Trust returns why the router of a host is not proven; nil: it is.
-	Trust func(ctx context.Context, host string) error
+	// Trust returns why the router of a host of a bound route is not proven; nil:
+	// it is.
+	Trust func(ctx context.Context, bound *grants.Access, host string) error
+	// Probe returns what answers a request to a URL of a binding's route if it is
+	// a probe of the self-test, nil if it is not. Nil: nothing is probed.
+	Probe func(binding string, r *http.Request, to *url.URL) http.Handler
 	// OwnApp is the gateway's own app guid; zero outside Cloud Foundry.
 	OwnApp identity.GUID
 	// Policy returns the policy in force.

@@ -90,7 +90,7 @@ func noteUpstream(res *http.Response) error {
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	headers.OfAnswer(res.Header, x.id)
 	if streams.StaysOpen(res) {
-		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: x.leaver(res)})
+		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: streams.Leaver(res, &x.socket)})
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		if request.CheckUpgrade(res.Header) != nil || len(res.Request.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {

@@ -63,6 +63,8 @@ type exchange struct {
 	live   *grants.Live
 	policy *rego.Policy
 	target target.Target
+	// probe answers a probe of the self-test; nil: this is none.
+	probe http.Handler
 	// verified is whom the certificate names, unverified why it names nobody.
 	verified   identity.Caller
 	unverified error
@@ -88,6 +90,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.end()
 	if err := x.walk(x.admit, x.binding, x.aim); err != nil {
 		x.refuse(err)
+		return
+	}
+	if x.probe != nil {
+		x.probe.ServeHTTP(x.w, r)
 		return
 	}
 	if err := x.walk(x.identify, x.guarded, x.decide); err != nil && !x.waive(err) {
@@ -176,7 +182,7 @@ func (x *exchange) lookUp(id string) (err error) {
 
 // aim finds out where the request is going, and that it is going there only.
 func (x *exchange) aim() error {
-	if err := x.parseTarget(); err != nil {
+	if err := x.parseTarget(); err != nil || x.isProbe() {
 		return err
 	}
 	x.policy = x.g.Policy()
@@ -198,9 +204,19 @@ func (x *exchange) aim() error {
 	return nil
 }
 
+// isProbe finds out whether the request is a probe of the self-test. It is no
+// request to the app: nothing is decided about it, nor forwarded, nor written down.
+func (x *exchange) isProbe() bool {
+	if x.g.Probe != nil {
+		x.probe = x.g.Probe(x.line.Binding, x.r, x.target.URL())
+	}
+	x.recorded = x.probe != nil
+	return x.recorded
+}
+
 // identify names the caller, if the router can be trusted to tell.
 func (x *exchange) identify() error {
-	if untrusted := x.g.Trust(x.r.Context(), x.target.Host); untrusted != nil {
+	if untrusted := x.g.Trust(x.r.Context(), x.access, x.target.Host); untrusted != nil {
 		return fmt.Errorf("%w: %w", ErrRouterUntrusted, untrusted)
 	}
 	if x.unverified != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/front"
+	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
@@ -105,7 +106,9 @@ func TestEveryRefusalHasItsAnswer(t *testing.T) {
 			r.Header.Set("X-CF-Forwarded-Url", "https://other.apps.identity/hello")
 		}},
 		{"route_mismatch", "gateway:route_mismatch", 403, nil, func(w *world, _ *http.Request) { w.bind("backend.apps.identity/beta", `{"allow":["cf:any"]}`) }},
-		{"router_untrusted", "gateway:router_untrusted", 503, func(c *gateway.Config) { c.Trust = func(context.Context, string) error { return errors.New("forged") } }, nil},
+		{"router_untrusted", "gateway:router_untrusted", 503, func(c *gateway.Config) {
+			c.Trust = func(context.Context, *grants.Access, string) error { return errors.New("forged") }
+		}, nil},
 		{"no_certificate", "gateway:no_certificate", 403, nil, func(_ *world, r *http.Request) { r.Header.Del(identity.Header) }},
 		{"untrusted_certificate", "gateway:untrusted_certificate", 403, nil, func(_ *world, r *http.Request) { r.Header.Add(identity.Header, "two") }},
 		{"scope", "domain:scope=space", 403, nil, func(w *world, _ *http.Request) {
@@ -210,7 +213,7 @@ func TestReportModeWaivesRefusalsButNotTheGatewaysOwnSafety(t *testing.T) {
 func TestTheGatewaysOwnAppIsALoopInReportModeToo(t *testing.T) {
 	w := newWorld(t, ok, func(c *gateway.Config) {
 		_ = c.OwnApp.UnmarshalText([]byte(frontend.App))
-		c.Trust = func(context.Context, string) error { return errors.New("untrusted") }
+		c.Trust = func(context.Context, *grants.Access, string) error { return errors.New("untrusted") }
 	})
 	w.bind("backend.apps.identity", `{"mode":"report"}`)
 	assert.Equal(t, "loop", w.send(w.request()).problem["reason"])

@@ -3,20 +3,14 @@ package gateway
 import (
 	"errors"
 
-	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 )
 
 func (x *exchange) parseTarget() error {
-	forwarded, err := request.Single(x.r.Header, headers.ForwardedURL)
+	forwarded, err := request.ForwardedURL(x.r.Header)
 	if err != nil {
 		return err
-	}
-	for _, name := range []string{headers.Signature, headers.Metadata} {
-		if _, err := request.Single(x.r.Header, name); err != nil {
-			return err
-		}
 	}
 	x.target, err = target.Parse(forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
@@ -30,8 +24,7 @@ func (x *exchange) checkRequest() error {
 	if err := errors.Join(request.CheckMethod(x.r.Method), request.CheckUpgrade(x.r.Header), request.CheckExpect(x.r.Header)); err != nil {
 		return err
 	}
-	pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path
-	if pathDecides {
+	if pathDecides := x.live.HasPaths || x.access.Route.Path != "" || reads.Path; pathDecides {
 		if err := x.target.Unambiguous(); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -60,19 +59,6 @@ func (x *exchange) allowed(ctx context.Context) error {
 		err = fmt.Errorf("%w: %s", ErrDenied, x.decision.Reason)
 	}
 	return err
-}
-
-// leaver returns what takes leave of an upgraded connection; nil: an event stream
-// has no word for it.
-func (x *exchange) leaver(res *http.Response) func() {
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		return nil
-	}
-	return func() {
-		if socket := x.socket.Load(); socket != nil {
-			socket.Leave()
-		}
-	}
 }
 
 // cutStream ends an open stream. Its decision line was written when it began.

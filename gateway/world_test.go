@@ -81,7 +81,7 @@ func newWorld(tb testing.TB, app http.HandlerFunc, edit func(*gateway.Config)) *
 	w.config = gateway.Config{
 		Access: func(id string) *grants.Access { w.mu.Lock(); defer w.mu.Unlock(); return w.access[id] },
 		Tokens: tokens, Ready: func() error { return nil }, Verifier: verifier, Format: target.ByHost[identity.Format]{},
-		Trust:  func(context.Context, string) error { return nil },
+		Trust:  func(context.Context, *grants.Access, string) error { return nil },
 		Policy: func() *rego.Policy { return policy }, Decider: policyDecider{},
 		Router: routerTo(tb, app), MaxInFlight: 1000, MaxInFlightPerRoute: 1000, MaxStream: time.Minute,
 		Log: slog.New(slog.NewJSONHandler(w, nil)), Metrics: prometheus.NewRegistry(),

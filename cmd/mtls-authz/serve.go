@@ -154,27 +154,26 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		return err
 	}
 	router := leg3.Config{Address: g.RouterAddress.For, Roots: roots, HeaderTimeout: g.UpstreamHeaderTimeout}
-	bare := router
 	if g.own != nil {
 		router.Certificate = g.own.Certificate
 	}
 	upstream := leg3.New(router)
-	trust, err := g.buildTrust(ctx, router, bare)
-	if err != nil {
-		return err
-	}
 	signer, err := g.buildSigner(ctx)
 	if err != nil {
 		return err
 	}
-	g.gateway = gateway.New(gateway.Config{
+	cfg := gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
-		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
+		Verifier: g.verifier, Format: g.XFCCFormat, OwnApp: g.OwnApp,
 		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
-	})
+	}
+	if err := g.buildTrust(ctx, &cfg, router); err != nil {
+		return err
+	}
+	g.gateway = gateway.New(cfg)
 	g.background = append(g.background, g.gateway.Run)
 	return nil
 }

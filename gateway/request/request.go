@@ -69,6 +69,17 @@ func CheckOverrides(h http.Header) error {
 	return nil
 }
 
+// ForwardedURL returns where a request was going, if it carries each header of the
+// route service protocol exactly once.
+func ForwardedURL(h http.Header) (string, error) {
+	for _, name := range []string{headers.Signature, headers.Metadata} {
+		if _, err := Single(h, name); err != nil {
+			return "", err
+		}
+	}
+	return Single(h, headers.ForwardedURL)
+}
+
 // Single returns the value of a header that must be there exactly once, of
 // visible characters.
 func Single(h http.Header, name string) (string, error) {

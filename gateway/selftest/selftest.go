@@ -1,18 +1,19 @@
 // Package selftest proves that routers strip the certificate header that a
-// client sets. It sends a sentinel through each router to the gateway's own
-// route, without a certificate and with the gateway's own, and looks at what
-// arrives: a router on which the sentinel arrives lets anybody be anybody.
+// client sets. For each domain of the bound routes, behind each router, it sends a
+// sentinel to a bound route, without a certificate and with the gateway's own, and
+// looks at what arrives at the gateway: a router on which the sentinel arrives
+// lets anybody be anybody.
 //
-// It trusts only answers under its own MAC. It fails closed: without a fresh
-// proof a router is not trusted.
+// It trusts answers under its own MAC, and what other instances have written into
+// the store. It fails closed: without a fresh proof a domain is not trusted. It
+// proves the paths that its probes took in that minute, not every router.
 package selftest
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -20,66 +21,76 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/shared"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/unbound"
+	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-// Path is where the gateway answers its own probes.
-const Path = "/.well-known/mtls-authz-probe"
-
-// header carries the nonce of a probe.
-const header = "X-Mtls-Authz-Probe"
+// Path is where the gateway answers probes of its own route.
+const Path = probe.Path
 
 const (
-	probeInterval = time.Minute
-	probeTimeout  = 3 * time.Second
-	nonceLife     = 30 * time.Second
-	// retryInterval is how soon a request may cause another probe of a router
-	// that is not proven.
-	retryInterval = 2 * time.Second
+	// probeTimeout bounds the probing of one domain, and what a request waits.
+	probeTimeout = 3 * time.Second
+	// boardTimeout bounds looking for what others have proven.
+	boardTimeout = time.Second
 	// verdictLife is how long the last verdict stands when probes fail.
 	verdictLife = 5 * time.Minute
+	// maxBelow bounds the domains deeper below wildcard routes, whose names
+	// clients choose, and maxBelowAtOnce how many of them are probed at once.
+	maxBelow       = 256
+	maxBelowAtOnce = 4
+	// maxAskedAtOnce is how many domains are probed at once because of requests.
+	maxAskedAtOnce = 32
 )
 
 // Config configures [New]. Fields without a default are
 // required.
 type Config struct {
-	// Host is the gateway's own route.
+	// Host is the gateway's own route, which is probed before a route is bound.
 	Host string
-	// Routers are the addresses of all routers, Address is the one of a host.
-	Routers []string
-	Address func(host string) string
+	// Bound calls yield with every bound route until it returns false.
+	Bound func(yield func(*grants.Access) bool)
+	// Router is the way through the routers. Probes that come without a certificate
+	// leave out the gateway's own; where it has none, nothing can be proven.
+	Router leg3.Config
+	// Format is the form of the certificate header, by host.
+	Format func(host string) identity.Format
 	// Key makes the MACs of probes; any instance with it can answer.
 	Key []byte
-	// Certificate is the gateway's own in the certificate header's form, ""
-	// where it has none.
-	Certificate func() string
-	// Dial returns what sends a request to the router at an address, with or
-	// without the gateway's own certificate.
-	Dial func(address string, withCertificate bool) http.RoundTripper
-	Log  *slog.Logger
-	// Metrics gets the state of each router.
+	// Board is where instances tell one another what they found.
+	Board shared.Board
+	Log   *slog.Logger
+	// Metrics gets the state of each domain, and counts of rounds.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// SelfTest knows which routers are proven, and answers probes. It is safe for
-// concurrent use.
+// SelfTest knows which domains' routers are proven, and answers probes. It is safe
+// for concurrent use.
 type SelfTest struct {
 	Config
-	seen   *lru.Cache[string, time.Time]
+	prober *probe.Prober
+	words  *shared.Words
 	flight singleflight.Group
-	state  *prometheus.GaugeVec
+	rounds *prometheus.CounterVec
+	// unbound are routes that are not bound in the router.
+	unbound *unbound.Routes
+	// Turns of probes that requests ask for.
+	asked, below chan struct{}
 
-	mu       sync.Mutex
-	verdicts map[string]verdict
-}
-
-// verdict is what is known of one router. The zero verdict is "nothing".
-type verdict struct {
-	at      time.Time
-	trusted bool
-	reason  error
+	mu     sync.RWMutex
+	index  *place.Index
+	states map[place.Place]*state
+	// deep are the states of domains deeper below wildcard routes.
+	deep *lru.Cache[place.Place, *state]
+	// untold are words that are not on the board yet.
+	untold map[place.Place]untold
 }
 
 // New returns a SelfTest that knows nothing yet.
@@ -87,123 +98,126 @@ func New(cfg Config) (*SelfTest, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	seen, err := lru.New[string, time.Time](10_000)
+	prober, err := probe.New(probe.Config{Key: cfg.Key, Router: cfg.Router, Format: cfg.Format, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}
-	state := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "mtls_authz_router_trusted", Help: "1: proven to strip forged certificates; 0: not.",
-	}, []string{"router"})
-	cfg.Metrics.MustRegister(state)
-	return &SelfTest{Config: cfg, seen: seen, state: state, verdicts: map[string]verdict{}}, nil
+	deep, err := lru.New[place.Place, *state](maxBelow)
+	if err != nil {
+		return nil, err
+	}
+	t := &SelfTest{
+		Config: cfg, prober: prober, words: shared.New(cfg.Board, cfg.Now), deep: deep,
+		asked: make(chan struct{}, maxAskedAtOnce), below: make(chan struct{}, maxBelowAtOnce),
+		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: unbound.New(cfg.Log, cfg.Now), untold: map[place.Place]untold{},
+		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mtls_authz_router_rounds_total", Help: "Rounds of the self-test through routers, by what came of them.",
+		}, []string{"result"}),
+	}
+	cfg.Metrics.MustRegister(t.rounds, collector{t})
+	return t, nil
 }
 
-// Run probes every router at once and then every minute until ctx ends.
-func (t *SelfTest) Run(ctx context.Context) {
-	ticker := time.NewTicker(probeInterval)
-	defer ticker.Stop()
-	for {
-		for _, address := range t.Routers {
-			<-t.judge(ctx, address)
+// Probe returns what answers a request for a URL of a binding's route, if that is
+// a probe; nil: the request is like any other. It spends the probe's nonce.
+func (t *SelfTest) Probe(binding string, r *http.Request, to *url.URL) http.Handler {
+	return t.prober.Answer(binding, r, to)
+}
+
+// ServeHTTP answers probes of the gateway's own route.
+func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	to := *r.URL
+	to.Host = r.Host
+	if answer := t.Probe("", r, &to); answer != nil {
+		answer.ServeHTTP(w, r)
+		return
+	}
+	http.NotFound(w, r)
+}
+
+// Trust returns why the router of a host of a bound route is not proven, nil if
+// it is. Where there is no verdict on its domain, the request has it probed, and
+// waits three seconds at most; where the router passes on forged certificates it
+// is probed again, and nobody waits for that. Where probing keeps failing, it is
+// tried at longer and longer intervals.
+func (t *SelfTest) Trust(ctx context.Context, bound *grants.Access, host string) error {
+	p := place.Of(host, t.Router.Address)
+	v := t.verdict(p)
+	if t.stands(v) && v.trusted {
+		return nil
+	}
+	return t.demand(ctx, p, bound, host)
+}
+
+// demand has a place probed on behalf of a request.
+func (t *SelfTest) demand(ctx context.Context, p place.Place, bound *grants.Access, host string) error {
+	below := place.IsBelow(bound, host)
+	s := t.stateOf(p, below)
+	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	// A probe that is under way already may be of a route that is not bound in the
+	// router yet; this one is, since the request came by it.
+	for range 2 {
+		mine, done := false, (<-chan singleflight.Result)(nil)
+		if !t.isDue(s) {
+			break
+		}
+		done = t.flight.DoChan(p.String(), func() (any, error) {
+			mine = true
+			target := place.TargetFor(bound, host, t.Router.Address)
+			t.judge(context.WithoutCancel(ctx), s, request{target: &target, below: below})
+			return nil, nil
+		})
+		if v := t.verdict(p); t.stands(v) && !v.trusted {
+			return v.reason
 		}
 		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		case <-done:
+		case <-waiting.Done():
+			return errProbing
+		}
+		if v := t.verdict(p); mine || t.stands(v) && v.trusted {
+			break
 		}
 	}
+	return t.refusal(t.verdict(p))
 }
 
-// Trust returns why the router of a host is not proven, nil if it is. Where no
-// probe has come to a verdict it waits for one, at most three seconds; a router
-// that passes on forged certificates is probed again, and nobody waits for that.
-func (t *SelfTest) Trust(ctx context.Context, host string) error {
-	address := t.Address(host)
-	v := t.verdict(address)
-	if due := t.Now().Sub(v.at) > retryInterval; due && !v.trusted {
-		next := t.judge(ctx, address)
-		if !errors.Is(v.reason, errSentinel) {
-			v = (<-next).Val.(verdict)
-		}
-	}
-	if !v.trusted {
-		return v.reason
-	}
-	if t.Now().Sub(v.at) > verdictLife {
-		return fmt.Errorf("the last proof is from %s", v.at.UTC().Format(time.RFC3339))
-	}
-	return nil
+// isDue reports whether a request may have a place probed, or wait for it.
+func (t *SelfTest) isDue(s *state) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return !t.Now().Before(s.onDemand.next)
 }
 
-// Findings are the routers that are not proven, by address.
-func (t *SelfTest) Findings() map[string]error {
-	findings := map[string]error{}
-	for _, address := range t.Routers {
-		if v := t.verdict(address); v.at.IsZero() {
-			findings[address] = errors.New("not probed yet")
-		} else if !v.trusted {
-			findings[address] = v.reason
-		}
+// verdict is the last one on a place.
+func (t *SelfTest) verdict(p place.Place) verdict {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if s := t.states[p]; s != nil {
+		return s.verdict
 	}
-	return findings
+	if s, ok := t.deep.Get(p); ok {
+		return s.verdict
+	}
+	return verdict{}
 }
 
-func (t *SelfTest) verdict(address string) verdict {
+// stateOf is the state of a place, made if need be.
+func (t *SelfTest) stateOf(p place.Place, below bool) *state {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.verdicts[address]
-}
-
-// errSentinel: the router let a client set the certificate header.
-var errSentinel = errors.New("the router passes on the client's own " + identity.Header + "; set router.forwarded_client_cert: sanitize_set")
-
-// judge probes one router, once at a time, and keeps the verdict. The probe goes
-// on when its first asker has gone, and ends by itself.
-func (t *SelfTest) judge(ctx context.Context, address string) <-chan singleflight.Result {
-	return t.flight.DoChan(address, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
-		defer cancel()
-		return t.conclude(address, t.round(ctx, address)), nil
-	})
-}
-
-// conclude: a sentinel that arrived counts at once; a complete round is a
-// proof; anything else leaves the last proof standing until it is too old.
-func (t *SelfTest) conclude(address string, err error) verdict {
-	t.mu.Lock()
-	former := t.verdicts[address]
-	next := verdict{at: t.Now(), trusted: err == nil, reason: err}
-	if err != nil && !errors.Is(err, errSentinel) && former.trusted && t.Now().Sub(former.at) <= verdictLife {
-		next = former
+	if s := t.states[p]; s != nil {
+		return s
 	}
-	t.verdicts[address] = next
-	t.mu.Unlock()
-	t.state.WithLabelValues(address).Set(map[bool]float64{true: 1}[next.trusted])
-	if former.trusted != next.trusted || former.at.IsZero() {
-		t.Log.Info("router self-test", slog.String("router", address), slog.Bool("trusted", next.trusted), slog.Any("reason", next.reason))
+	if s, ok := t.deep.Get(p); ok {
+		return s
 	}
-	return next
-}
-
-// round is one complete round through a router.
-func (t *SelfTest) round(ctx context.Context, address string) error {
-	bare, err := t.probe(ctx, address, false)
-	if err != nil {
-		return err
+	s := &state{place: p}
+	if below {
+		t.deep.Add(p, s)
+	} else {
+		t.states[p] = s
 	}
-	if bare != seenNothing {
-		return fmt.Errorf("without a certificate the gateway saw %s instead of nothing", bare)
-	}
-	own := t.Certificate()
-	if own == "" {
-		return errors.New("the gateway has no certificate of its own to probe with (CF_INSTANCE_CERT, CF_INSTANCE_KEY); run it where it has, or set ROUTER_TRUST=assume if the routers are known to be on sanitize_set")
-	}
-	mine, err := t.probe(ctx, address, true)
-	if err != nil {
-		return err
-	}
-	if mine != seenCertificate(own) {
-		return fmt.Errorf("the gateway's own certificate did not come back: it saw %s; the router must request client certificates and set the header (router.client_cert_validation, sanitize_set)", mine)
-	}
-	return nil
+	return s
 }

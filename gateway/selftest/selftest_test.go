@@ -2,205 +2,420 @@ package selftest_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"log/slog"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
-	"github.com/mtls-authz/mtls-authz/playground"
-	"github.com/mtls-authz/mtls-authz/playground/ca"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/playground/router"
 )
 
-const host = "mtls-authz.apps.identity"
-
-// clock is a clock that tests set.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
-
-func (c *clock) advance(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.now = c.now.Add(d) }
-
-// world is a router in front of gateways that answer probes.
-type world struct {
-	t      *testing.T
-	router playground.Router
-	roots  *x509.CertPool
-	own    *ca.Credential
-	clock  *clock
-	key    []byte
-}
-
-func newWorld(t *testing.T, mode router.ForwardedClientCert) *world {
-	root, err := ca.NewRoot("root")
-	require.NoError(t, err)
-	server, err := root.Server("*.apps.identity")
-	require.NoError(t, err)
-	own, err := root.Instance(playground.Authz.Identity())
-	require.NoError(t, err)
-	r, err := playground.NewRouter(playground.Trust{Certificate: server, ClientCAs: root}, router.Config{ForwardedClientCert: mode})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, r.Close()) })
-	w := &world{t: t, router: r, roots: x509.NewCertPool(), own: own, clock: &clock{now: time.Now()}, key: []byte("0123456789abcdef")}
-	w.roots.AddCert(root.Certificate())
-	return w
-}
-
-// gateway returns the self-test of one instance.
-func (w *world) gateway(own *ca.Credential) *selftest.SelfTest {
-	cfg := selftest.Config{
-		Host: host, Routers: []string{w.router.Addr()}, Address: func(string) string { return w.router.Addr() }, Key: w.key,
-		Certificate: func() string { return "" }, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: w.clock.Now,
-		Dial: func(address string, withCertificate bool) http.RoundTripper {
-			to := leg3.Config{Address: func(string) string { return address }, Roots: w.roots, HeaderTimeout: time.Minute}
-			if withCertificate {
-				pair := own.TLS()
-				to.Certificate = func() *tls.Certificate { return &pair }
-			}
-			return leg3.NewOneShot(to)
-		},
-	}
-	if own != nil {
-		cfg.Certificate = own.XFCC
-	}
-	s, err := selftest.New(cfg)
-	require.NoError(w.t, err)
-	return s
-}
-
-// serve maps an instance to the gateway's route.
-func (w *world) serve(handler http.Handler) {
-	server := httptest.NewServer(handler)
-	w.t.Cleanup(server.Close)
-	require.NoError(w.t, w.router.Register(host, server.URL))
-}
-
 func TestASanitizingRouterIsProven(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(w.own)
+	s := w.gateway()
 	w.serve(s)
-	assert.NoError(t, s.Trust(t.Context(), "any.apps.identity"))
-	assert.Empty(t, s.Findings())
+	assert.NoError(t, w.trust(s, w.bind("b", backend), backend))
+	assert.NoError(t, w.trust(s, w.bind("c", "other.apps.identity"), "other.apps.identity"), "the same domain")
+	assert.Zero(t, w.probes("other.apps.identity"))
+	assert.Contains(t, w.log.String(), "the domain is trusted")
 }
 
 func TestXFCCSetByTheClientIsNoticed(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []router.ForwardedClientCert{router.Forward, router.AlwaysForward} {
 		w := newWorld(t, mode)
-		s := w.gateway(w.own)
+		s := w.gateway()
 		w.serve(s)
-		assert.ErrorContains(t, s.Trust(t.Context(), "any.apps.identity"), "sanitize_set", mode)
-		assert.Len(t, s.Findings(), 1)
+		bound := w.bind("b", backend)
+		assert.ErrorContains(t, w.trust(s, bound, backend), "sanitize_set", mode)
+		untrusted, _ := s.Findings()
+		require.Len(t, untrusted, 1)
+		assert.Contains(t, untrusted[0], "apps.identity through "+w.router.Addr())
+		assert.Contains(t, untrusted[0], backend, "where it was seen")
+		assert.Equal(t, 1, strings.Count(w.log.String(), "not trusted"))
 	}
+}
+
+// Each domain has a verdict of its own, behind each router.
+func TestADomainsVerdictIsItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	unsafe := w.startRouter(router.Config{ForwardedClientCert: router.AlwaysForward})
+	w.address = func(host string) string {
+		if strings.HasSuffix(host, ".other.identity") || host == "shard.apps.identity" {
+			return unsafe.Addr()
+		}
+		return w.router.Addr()
+	}
+	s := w.gateway()
+	w.serve(s, unsafe)
+	good, bad, shard := w.bind("g", backend), w.bind("b", "x.other.identity", unsafe), w.bind("s", "shard.apps.identity", unsafe)
+	assert.NoError(t, w.trust(s, good, backend))
+	assert.ErrorContains(t, w.trust(s, bad, "x.other.identity"), "sanitize_set")
+	assert.ErrorContains(t, w.trust(s, shard, "shard.apps.identity"), "sanitize_set", "the domain of the good one, behind another router")
+	assert.NoError(t, w.trust(s, good, backend))
+}
+
+func TestRoutesOfAllKindsAreProbed(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, router.Config{Domains: []router.Domain{
+		{Pattern: "*.strict.identity", RequireCertificate: true},
+		{Pattern: "*.envoy.identity", XFCCFormat: router.Envoy},
+		{Pattern: "*.deep.wild.apps.identity", ForwardedClientCert: router.AlwaysForward},
+	}})
+	w.format = func(host string) identity.Format {
+		if strings.HasSuffix(host, ".envoy.identity") {
+			return identity.Envoy
+		}
+		return identity.Raw
+	}
+	s := w.gateway()
+	w.serve(s)
+	for name, test := range map[string]struct{ route, host, want string }{
+		"a host":                                {backend, backend, "none"},
+		"a context path":                        {"x.apps.identity/beta", "x.apps.identity", "none"},
+		"a wildcard":                            {"*.wild.apps.identity", "a.wild.apps.identity", "none"},
+		"deeper below a wildcard, as unsafe as": {"*.wild.apps.identity", "a.deep.wild.apps.identity", "sanitize_set"},
+		"a domain that demands certificates":    {"a.strict.identity", "a.strict.identity", "none"},
+		"Envoy's form":                          {"a.envoy.identity", "a.envoy.identity", "none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bound := w.bind(strings.ReplaceAll(name, " ", "-"), test.route)
+			assert.Contains(t, text(w.trust(s, bound, test.host)), test.want)
+		})
+	}
+	assert.Zero(t, w.probes("a.wild.apps.identity"), "a host that nobody else has is probed in its place")
+}
+
+// A router that writes another form than it should is not proven.
+func TestTheFormOfTheHeaderMustBeRight(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, router.Config{Domains: []router.Domain{{Pattern: "*.apps.identity", XFCCFormat: router.Envoy}}})
+	s := w.gateway()
+	w.serve(s)
+	assert.ErrorContains(t, w.trust(s, w.bind("b", backend), backend), "XFCC_FORMAT")
+}
+
+func TestBeforeAFirstRouteIsBoundTheGatewaysOwnIsProbed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	w.run(s)
+	w.eventually("proven", func() bool { untrusted, _ := s.Findings(); return len(untrusted) == 0 })
+	assert.NotZero(t, w.probes(own))
+	assert.NoError(t, w.trust(s, w.bindHere("b", backend, nil), backend), "by the proof of its domain")
 }
 
 func TestAnyInstanceOfTheGatewayCanAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, router.SanitizeSet)
-	w.serve(w.gateway(w.own))
-	assert.NoError(t, w.gateway(w.own).Trust(t.Context(), "any.apps.identity"))
+	w.serve(w.gateway())
+	assert.NoError(t, w.trust(w.gateway(), w.bind("b", backend), backend))
 }
 
 func TestWithoutACertificateOfItsOwnNothingIsProven(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(nil)
+	s := w.gateway(func(c *selftest.Config) { c.Router.Certificate = nil })
 	w.serve(s)
-	assert.ErrorContains(t, s.Trust(t.Context(), "any.apps.identity"), "CF_INSTANCE_CERT")
-}
-
-func TestForeignAnswersProveNothing(t *testing.T) {
-	for name, answer := range map[string]http.HandlerFunc{
-		"an app": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) },
-		"a guessed answer": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte(`{"seen":"nothing","mac":"AAAA"}`))
-		},
-		"an error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-	} {
-		w := newWorld(t, router.SanitizeSet)
-		w.serve(answer)
-		assert.ErrorContains(t, w.gateway(w.own).Trust(t.Context(), "any.apps.identity"), "no answer of the gateway", name)
-	}
+	assert.ErrorContains(t, w.trust(s, w.bind("b", backend), backend), "CF_INSTANCE_CERT")
 }
 
 func TestAGatewayWithAnotherKeyDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, router.SanitizeSet)
-	other := newWorld(t, router.SanitizeSet)
-	other.key = []byte("another key of 1")
-	w.serve(other.gateway(other.own))
-	assert.Error(t, w.gateway(w.own).Trust(t.Context(), "any.apps.identity"))
+	w.serve(w.gateway(func(c *selftest.Config) { c.Key = []byte("another key of 1") }))
+	assert.ErrorContains(t, w.trust(w.gateway(), w.bind("b", backend), backend), "a gateway refused the probe")
 }
 
-func TestAProofStandsForFiveMinutesWhenProbesFail(t *testing.T) {
-	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(w.own)
-	w.serve(s)
-	require.NoError(t, s.Trust(t.Context(), "x"))
-	require.NoError(t, w.router.Close())
-	w.clock.advance(4 * time.Minute)
-	assert.NoError(t, s.Trust(t.Context(), "x"))
-	w.clock.advance(2 * time.Minute)
-	assert.ErrorContains(t, s.Trust(t.Context(), "x"), "the last proof")
-}
-
-func TestAnUnprovenRouterIsProbedAgainByRequests(t *testing.T) {
-	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(w.own)
-	require.Error(t, s.Trust(t.Context(), "x"), "the route is not mapped yet")
-	w.serve(s)
-	w.clock.advance(3 * time.Second)
-	assert.Eventually(t, func() bool { return s.Trust(t.Context(), "x") == nil }, 10*time.Second, time.Millisecond)
-}
-
-func TestProbesAreAnsweredOnceAndForThirtySeconds(t *testing.T) {
-	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(w.own)
-	var nonce string
-	w.serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { nonce = r.Header.Get("X-Mtls-Authz-Probe") }))
-	require.Error(t, s.Trust(t.Context(), "x"))
-	require.NotEmpty(t, nonce)
-
-	ask := func(nonce string) int {
-		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, selftest.Path, nil)
-		request.Header.Set("X-Mtls-Authz-Probe", nonce)
-		answer := httptest.NewRecorder()
-		s.ServeHTTP(answer, request)
-		return answer.Code
+// An app that gets the probe of its own route, because that is not bound in the
+// router, may answer what it likes.
+func TestForgedAnswersOfAnAppProveNothing(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]http.HandlerFunc{
+		"hello": func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("hello")) },
+		"a guessed answer": func(rw http.ResponseWriter, _ *http.Request) {
+			_, _ = rw.Write([]byte(`{"seen":"nothing","mac":"AAAA"}`))
+		},
+		"an error": func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, router.SanitizeSet)
+			s := w.gateway()
+			w.serve(s)
+			assert.ErrorContains(t, w.trust(s, w.bindHere("b", backend, answer), backend), "not bound in the router")
+			_, notes := s.Findings()
+			untrusted, _ := s.Findings()
+			require.Len(t, notes, 1)
+			assert.Contains(t, notes[0], "route "+backend+": not bound in the router")
+			assert.Len(t, untrusted, 1, "nothing is proven at all")
+		})
 	}
-	assert.Equal(t, http.StatusNotFound, ask(""))
-	assert.Equal(t, http.StatusNotFound, ask("AAAA.BBBB"))
-	assert.Equal(t, http.StatusNotFound, ask(strings.ToUpper(nonce)))
-	assert.Equal(t, http.StatusOK, ask(nonce))
-	assert.Equal(t, http.StatusNotFound, ask(nonce), "replayed")
-
-	other := w.gateway(w.own) // has not seen the nonce
-	w.clock.advance(31 * time.Second)
-	answer := httptest.NewRecorder()
-	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, selftest.Path, nil)
-	request.Header.Set("X-Mtls-Authz-Probe", nonce)
-	other.ServeHTTP(answer, request)
-	assert.Equal(t, http.StatusNotFound, answer.Code, "too old")
 }
 
-func TestRunEndsWithItsContext(t *testing.T) {
+// On a router that passes on forged certificates, an app relays the probe to where
+// the gateway answers, without the sentinel and with what it should see.
+func TestAnAppCannotRelayItsProbeToAnotherRoute(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.AlwaysForward)
+	s := w.gateway()
+	url := w.serve(s)
+	w.bind("honest", "honest.apps.identity")
+	relayed := make(chan int, 100)
+	relay := func(rw http.ResponseWriter, r *http.Request) {
+		var answer []byte
+		for _, forwarded := range []string{"https://honest.apps.identity" + r.RequestURI, "https://" + own + r.RequestURI} {
+			request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, url+"/r/honest/token", nil)
+			request.Header.Set("X-Cf-Forwarded-Url", forwarded)
+			request.Header.Set(identity.Header, w.mine.XFCC())
+			res, err := http.DefaultClient.Do(request)
+			if err != nil {
+				continue
+			}
+			relayed <- res.StatusCode
+			answer, _ = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		_, _ = rw.Write(answer)
+	}
+	bound := w.bindHere("evil", "evil.apps.identity", relay)
+	assert.ErrorContains(t, w.trust(s, bound, "evil.apps.identity"), "not bound in the router")
+	assert.Equal(t, http.StatusForbidden, <-relayed)
+}
+
+// A route that is not bound in the router is reported, and its domain is proven by
+// another.
+func TestOneUnboundRouteDoesNotMakeItsDomainUnknown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, router.SanitizeSet)
-	s := w.gateway(w.own)
+	s := w.gateway()
+	w.serve(s)
+	w.bind("good", backend)
+	w.bindHere("open", "open.apps.identity", nil)
+	w.run(s)
+	w.eventually("proven", func() bool { untrusted, _ := s.Findings(); return len(untrusted) == 0 })
+	assert.NoError(t, w.trust(s, w.bound["open"], "open.apps.identity"))
+	w.eventuallyAsTimePasses("reported", func() bool { // the lot falls on it one day
+		_, notes := s.Findings()
+		return len(notes) == 1 && strings.Contains(notes[0], "route open.apps.identity: not bound in the router")
+	})
+	require.NoError(t, w.router.Bind("open.apps.identity", "https://"+own+"/r/open/token"))
+	w.eventuallyAsTimePasses("mended", func() bool {
+		_, notes := s.Findings()
+		return len(notes) == 0
+	})
+	assert.Contains(t, w.log.String(), "the route is bound in the router")
+}
+
+// Others may not lift a suspicion: the owner of another route could.
+func TestASuspicionIsLiftedWhereItArose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.AlwaysForward)
+	s := w.gateway()
+	w.serve(s)
+	bound, friend := w.bind("b", backend), w.bind("f", "friend.apps.identity")
+	require.ErrorContains(t, w.trust(s, bound, backend), "sanitize_set")
+	// The friend's answers look as they should.
+	w.mu.Lock()
+	w.answers["f"] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		to, _ := url.Parse(r.Header.Get("X-Cf-Forwarded-Url"))
+		r.Header.Del(identity.Header)
+		if len(r.Header["X-Friend"]) == 0 && w.probes("friend.apps.identity")%2 == 0 {
+			r.Header.Set(identity.Header, w.mine.XFCC())
+		}
+		s.Probe("f", r, to).ServeHTTP(rw, r)
+	})
+	w.mu.Unlock()
+	for range 5 {
+		before := w.probes(backend)
+		w.clock.advance(2 * time.Minute)
+		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
+		w.eventuallyAsTimePasses("probed again", func() bool {
+			return assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set") && w.probes(backend) > before
+		})
+		assert.ErrorContains(t, w.trust(s, friend, "friend.apps.identity"), "sanitize_set")
+	}
+	assert.Zero(t, w.probes("friend.apps.identity"))
+}
+
+func TestTheLastProofStandsForFiveMinutes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	bound := w.bind("b", backend)
+	require.NoError(t, w.trust(s, bound, backend))
+	w.blocked.Store(true)
+	w.clock.advance(5 * time.Minute)
+	assert.NoError(t, w.trust(s, bound, backend))
+	w.clock.advance(time.Second)
+	assert.Error(t, w.trust(s, bound, backend))
+	w.blocked.Store(false)
+	assert.Error(t, w.trust(s, bound, backend), "not again at once")
+	w.clock.advance(2 * time.Second)
+	assert.NoError(t, w.trust(s, bound, backend))
+}
+
+func TestASentinelCountsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	instance := w.serve(s)
+	bound := w.bind("b", backend)
+	w.run(s)
+	w.eventually("proven", func() bool { return w.trust(s, bound, backend) == nil })
+	for _, step := range []struct {
+		mode router.ForwardedClientCert
+		want string
+	}{{router.AlwaysForward, "sanitize_set"}, {router.SanitizeSet, "none"}} {
+		w.replaceRouter(step.mode)
+		require.NoError(t, w.router.Register(own, instance))
+		w.bind("b", backend)
+		w.clock.advance(time.Minute)
+		w.eventually(string(step.mode), func() bool { return strings.Contains(text(w.trust(s, bound, backend)), step.want) })
+	}
+}
+
+func TestAFailingDomainIsNotHammered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	w.blocked.Store(true)
+	bound := w.bind("b", backend)
+	for range 100 {
+		assert.Error(t, w.trust(s, bound, backend))
+	}
+	assert.Equal(t, 1, w.probes(backend))
+	for range 120 { // two minutes of a request each second
+		w.clock.advance(time.Second)
+		assert.Error(t, w.trust(s, bound, backend))
+	}
+	assert.Equal(t, 6, w.probes(backend), "after 2, 4, 8, 16, 32 seconds")
+}
+
+func TestTheFirstRequestsToADomainWaitForOneProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	bound := w.bind("b", backend)
+	var requests sync.WaitGroup
+	for range 50 {
+		requests.Go(func() { assert.NoError(t, w.trust(s, bound, backend)) })
+	}
+	requests.Wait()
+	assert.Equal(t, 2, w.probes(backend), "without a certificate and with it, once")
+}
+
+func TestARequestThatIsGoneWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
 	w.serve(s)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.Run(ctx) }()
-	require.Eventually(t, func() bool { return len(s.Findings()) == 0 }, 10*time.Second, time.Millisecond)
 	cancel()
-	<-ended
+	bound := w.bind("b", backend)
+	err := s.Trust(ctx, bound, backend)
+	if err != nil { // the probe may have been as quick
+		assert.ErrorContains(t, err, "being probed")
+	}
+	w.eventually("the probe goes on", func() bool { return w.trust(s, bound, backend) == nil })
+}
+
+func TestABusyGatewayIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	bound := w.bind("b", backend)
+	busy := 0
+	w.answers["b"] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if busy++; busy%3 != 0 {
+			rw.Header().Set("X-Mtls-Authz-Decision", "an id")
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = rw.Write([]byte(`{"reason":"overloaded"}`))
+			return
+		}
+		to, _ := url.Parse(r.Header.Get("X-Cf-Forwarded-Url"))
+		s.Probe("b", r, to).ServeHTTP(rw, r)
+	})
+	assert.NoError(t, w.trust(s, bound, backend))
+}
+
+func TestProbesAreAnsweredOnceForTheirRouteOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	var probe string
+	w.serve(s)
+	bound := w.bindHere("b", backend, func(_ http.ResponseWriter, r *http.Request) { probe = r.RequestURI })
+	require.Error(t, w.trust(s, bound, backend))
+	require.NotEmpty(t, probe)
+	is := func(method, binding, at string) bool {
+		to, err := url.Parse(at)
+		require.NoError(t, err)
+		return s.Probe(binding, httptest.NewRequestWithContext(t.Context(), method, "/r/b/token", nil), to) != nil
+	}
+	good := "https://" + backend + probe
+	assert.False(t, is("POST", "b", good))
+	assert.False(t, is("GET", "c", good), "another binding")
+	assert.False(t, is("GET", "", good), "the gateway's own route")
+	assert.False(t, is("GET", "b", "https://x.apps.identity"+probe), "another host")
+	assert.False(t, is("GET", "b", "https://"+backend+"/beta"+probe), "another path")
+	assert.False(t, is("GET", "b", "https://"+backend+strings.Replace(probe, "/.well-known/mtls-authz-probe", "/", 1)))
+	assert.False(t, is("GET", "b", "https://"+backend+selftest.Path))
+	assert.False(t, is("GET", "b", good+"x"))
+	assert.True(t, is("GET", "b", good))
+	assert.False(t, is("GET", "b", good), "replayed")
+}
+
+func TestWhatIsBoundNoMoreIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	w.bind("good", backend)
+	w.bindHere("open", "x.other.identity", nil)
+	w.run(s)
+	w.eventually("reported", func() bool { _, notes := s.Findings(); return len(notes) == 2 })
+	w.unbind("open")
+	w.eventually("forgotten", func() bool { _, notes := s.Findings(); return len(notes) == 0 })
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	registry := prometheus.NewRegistry()
+	s := w.gateway(func(c *selftest.Config) { c.Metrics = registry })
+	w.serve(s)
+	require.NoError(t, w.trust(s, w.bind("b", backend), backend))
+	require.Error(t, w.trust(s, w.bindHere("open", "x.other.identity", nil), "x.other.identity"))
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	var lines []string
+	for line := range strings.Lines(page.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	assert.Equal(t, []string{
+		`mtls_authz_router_domains{trusted="false"} 1`, `mtls_authz_router_domains{trusted="true"} 1`,
+		`mtls_authz_router_rounds_total{result="not_bound"} 1`, `mtls_authz_router_rounds_total{result="trusted"} 1`,
+		`mtls_authz_router_trusted{domain="apps.identity",router="` + w.router.Addr() + `"} 1`,
+		`mtls_authz_router_trusted{domain="other.identity",router="` + w.router.Addr() + `"} 0`, `mtls_authz_router_unbound_routes 1`,
+	}, lines)
 }

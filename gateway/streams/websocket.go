@@ -3,7 +3,9 @@ package streams
 import (
 	"encoding/binary"
 	"net"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +19,19 @@ type WebSocket struct {
 	frames frames
 	// leaving: the next boundary of frames is the last. left: it was.
 	leaving, left bool
+}
+
+// Leaver returns what takes leave of the upgraded connection that an answer begins;
+// nil: an event stream has no word for it.
+func Leaver(res *http.Response, client *atomic.Pointer[WebSocket]) func() {
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		return nil
+	}
+	return func() {
+		if socket := client.Load(); socket != nil {
+			socket.Leave()
+		}
+	}
 }
 
 // goingAway is a close frame with status 1001 (RFC 6455 sections 5.5.1 and 7.4.1).

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,9 @@ type Config struct {
 	// FullDuplex lets a backend answer while the request body still flows;
 	// gorouter's enable_http1_concurrent_read_write. Default: off.
 	FullDuplex bool
+	// Firewall, as there may be one in front of a router, reports which requests are
+	// answered 403 without the router. Default: nobody refuses any.
+	Firewall func(*http.Request) bool
 	// ErrorLog receives broken handshakes and connections; never headers, paths
 	// or signatures. Default: they are dropped.
 	ErrorLog *log.Logger

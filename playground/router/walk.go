@@ -25,6 +25,10 @@ type visit struct {
 // route's binding and from the signature.
 func (r *Router) walk(w http.ResponseWriter, req *http.Request) {
 	host := hostname(req.Host)
+	if r.config.Firewall != nil && r.config.Firewall(req) {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
 	if r.misdirected(host, req.TLS.ServerName) {
 		w.WriteHeader(http.StatusMisdirectedRequest)
 		return

@@ -18,8 +18,9 @@ type Config struct {
 	// since then.
 	LastContact func() (time.Time, error)
 	Policy      *activation.Follower
-	// Routers are those that are not proven, and why; nil: nobody checks them.
-	Routers func() map[string]error
+	// Routers are the domains whose routers are not proven, and why, and what else
+	// is worth a note about routers; nil: nobody checks them.
+	Routers func() (untrusted, notes []string)
 	// Redis says why it is not in use, "" if it is; nil: there is none.
 	Redis func() string
 	// MayRead reports whether a request may see the reasons.
@@ -76,9 +77,8 @@ func (r *Readiness) report() report {
 	if r.cfg.Routers == nil {
 		found.Notes = append(found.Notes, "router: ROUTER_TRUST=assume, nobody checks that forged certificates are stripped")
 	} else {
-		for router, err := range r.cfg.Routers() {
-			found.Reasons = append(found.Reasons, "router "+router+": "+err.Error())
-		}
+		untrusted, notes := r.cfg.Routers()
+		found.Reasons, found.Notes = append(found.Reasons, untrusted...), append(found.Notes, notes...)
 	}
 	if r.cfg.Redis != nil {
 		if why := r.cfg.Redis(); why != "" {
