@@ -125,7 +125,7 @@ func TestARotationOfTheInstanceIdentityCA(t *testing.T) {
 
 	r.place(1, r.next) // the first gateway on a new cell
 	r.now(1, ofNext, allowed)
-	r.now(1, ofOld, allowed)
+	r.soon(1, ofOld, allowed)
 	r.soon(0, ofNext, allowed)
 	r.now(0, ofOld, allowed)
 	seen := r.believed(0)
@@ -135,7 +135,7 @@ func TestARotationOfTheInstanceIdentityCA(t *testing.T) {
 	r.place(0, r.next)
 	for i := range 2 {
 		r.now(i, ofNext, allowed)
-		r.now(i, ofOld, allowed)
+		r.soon(i, ofOld, allowed)
 	}
 
 	t.Run("an operator removes the old one", func(t *testing.T) {
