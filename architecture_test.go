@@ -101,9 +101,10 @@ var mayImport = map[string][]string{
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"cmd/mtls-authz/policy":          {"cmd/mtls-authz/policy/question", "rego", "rego/author", "rego/author/release", "rego/bundle", "rego/replay"},
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
+	"cmd/mtls-authz/authorities":     {"identity", "cmd/mtls-authz/settings", "store/board"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

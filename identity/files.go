@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,7 @@ func ReadCAs(files ...File) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := parseCertificates(text)
+		found, err := ParseCertificates(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file.name(), err)
 		}
@@ -78,7 +79,9 @@ func (f File) name() string {
 	return string(f)
 }
 
-func parseCertificates(text []byte) ([]*x509.Certificate, error) {
+// ParseCertificates reads every certificate of PEM that is at hand; what it does
+// not hold is looked for nowhere else. It refuses what [ReadCAs] refuses.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	begun := bytes.Count(text, []byte(begin))
 	var found []*x509.Certificate
 	for {
@@ -172,12 +175,15 @@ func (p *KeyPair) Reload() error {
 	if err != nil {
 		return fmt.Errorf("%s and its key: %w", p.cert.name(), err)
 	}
-	p.current.Store(&pair)
+	if former := p.current.Load(); former == nil || !slices.EqualFunc(former.Certificate, pair.Certificate, bytes.Equal) {
+		p.current.Store(&pair)
+	}
 	return nil
 }
 
 // Files are the files to [Watch].
 func (p *KeyPair) Files() []File { return []File{p.cert, p.key} }
 
-// Certificate is the pair in force.
+// Certificate is the pair in force: the same pointer as long as it is the same
+// pair.
 func (p *KeyPair) Certificate() *tls.Certificate { return p.current.Load() }

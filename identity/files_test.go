@@ -85,6 +85,20 @@ func TestReadCAsRefusesFilesThatSayLessOrMore(t *testing.T) {
 	})
 }
 
+// PEM from elsewhere must not be taken for the name of a file.
+func TestParseCertificatesReadsNoFile(t *testing.T) {
+	f := newFoundation(t)
+	file := write(t, f.intermediate.PEM())
+	for _, text := range []string{string(file), "", "/etc/passwd"} {
+		cas, err := identity.ParseCertificates([]byte(text))
+		require.ErrorContains(t, err, "no certificate found")
+		assert.Nil(t, cas)
+	}
+	cas, err := identity.ParseCertificates(f.intermediate.PEM())
+	require.NoError(t, err)
+	assert.True(t, cas[0].Equal(f.intermediate.Certificate()))
+}
+
 func TestReadIssuerIsTheSecondBlockOfTheInstanceCertificate(t *testing.T) {
 	f := newFoundation(t)
 	credential := mint(t, f.intermediate)
@@ -139,6 +153,9 @@ func TestKeyPairKeepsTheLastGoodPair(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, pair.Reload())
 	assert.True(t, pair.Certificate().Leaf.Equal(second.Leaf()))
+	same := pair.Certificate()
+	require.NoError(t, pair.Reload())
+	assert.Same(t, same, pair.Certificate(), "nobody need begin anew with what is not new")
 
 	mismatched, err := identity.NewKeyPair(identity.File(cert), identity.File(first.KeyPEM()))
 	assert.Error(t, err)

@@ -21,7 +21,7 @@ func (g *server) buildPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	roots, err := g.extraRoots()
+	roots, err := g.authorities.ExtraRoots()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/api"
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/authorities"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
@@ -74,15 +75,17 @@ type server struct {
 	candidate *candidate.Candidate
 	recording *recording.Recording
 	cache     *cache.Cache
-	verifier  *identity.Verifier
-	own       *identity.KeyPair
-	shared    *cache.Shared
-	redis     redis.UniversalClient
-	selftest  *selftest.SelfTest
-	signer    *assertion.Signer
-	gateway   *gateway.Gateway
-	broker    http.Handler
-	api       http.Handler
+	// authorities are the certificates that others are verified by.
+	authorities *authorities.Authorities
+	// own is nil outside Cloud Foundry.
+	own      *identity.KeyPair
+	shared   *cache.Shared
+	redis    redis.UniversalClient
+	selftest *selftest.SelfTest
+	signer   *assertion.Signer
+	gateway  *gateway.Gateway
+	broker   http.Handler
+	api      http.Handler
 	// background are the goroutines' functions; they end with their context.
 	background []func(context.Context)
 }
@@ -94,12 +97,16 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 			g.close()
 		}
 	}()
-	if err := g.buildIdentity(); err != nil {
+	g.authorities, err = authorities.New(authorities.Config{Settings: s, Log: log, Metrics: g.registry})
+	if err != nil {
 		return nil, err
 	}
+	g.own = g.authorities.Own()
 	if err := g.openStore(ctx); err != nil {
 		return nil, err
 	}
+	g.authorities.Share(ctx, g.store.Board())
+	g.background = append(g.background, g.authorities.Run)
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
@@ -128,8 +135,9 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 // reports are what /v1 shows of policy and cache.
 func (g *server) reports() map[string]func() any {
 	reports := map[string]func() any{
-		"policy": func() any { return g.policy.Status() },
-		"cache":  func() any { return g.cache.Report() },
+		"policy":      func() any { return g.policy.Status() },
+		"cache":       func() any { return g.cache.Report() },
+		"authorities": g.authorities.Report,
 	}
 	if g.candidate != nil {
 		reports["policy/candidate"] = func() any { return g.candidate.Report() }
@@ -149,7 +157,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	if err := g.buildCache(ctx); err != nil {
 		return err
 	}
-	roots, err := g.routerRoots()
+	roots, err := g.authorities.RouterRoots()
 	if err != nil {
 		return err
 	}
@@ -164,7 +172,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	}
 	cfg := gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
-		Verifier: g.verifier, Format: g.XFCCFormat, OwnApp: g.OwnApp,
+		Verifier: g.authorities.Verifier(), Format: g.XFCCFormat, OwnApp: g.OwnApp,
 		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.

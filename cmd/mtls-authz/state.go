@@ -18,7 +18,7 @@ func (g *server) openStore(ctx context.Context) (err error) {
 			return fmt.Errorf("DATA_DIR: %w", err)
 		}
 	}
-	ca, err := g.storeCA()
+	ca, err := g.authorities.StoreCA()
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (g *server) buildCache(ctx context.Context) (err error) {
 }
 
 func (g *server) buildShared(ctx context.Context) error {
-	roots, err := g.extraRoots()
+	roots, err := g.authorities.ExtraRoots()
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,23 @@ var (
 	ErrUnreachable = errors.New("the router reached no app")
 	// ErrTimeout: the app did not answer the router in time.
 	ErrTimeout = errors.New("the app did not answer the router")
+	// ErrMisdirected: the router takes no request for this host on any connection
+	// that this gateway can open. It is an ErrUnreachable.
+	ErrMisdirected = fmt.Errorf("%w: 421 Misdirected Request, as where its domain demands a client certificate that the gateway does not have", ErrUnreachable)
 )
+
+// misdirected tells a router's own 421, which concerns the connection, from an
+// app's.
+func misdirected(res *http.Response) bool {
+	return res.StatusCode == http.StatusMisdirectedRequest && res.Header.Get(headerRequestID) == ""
+}
 
 // routerFailure tells the router's own error from an app's: the router names
 // it, and has no request id to give. Nil: the app answered.
 func routerFailure(res *http.Response) error {
+	if misdirected(res) {
+		return ErrMisdirected
+	}
 	name := res.Header.Get(headerRouterError)
 	if name == "" || res.StatusCode < http.StatusInternalServerError || res.Header.Get(headerRequestID) != "" {
 		return nil

@@ -2,10 +2,12 @@
 // to nobody else: over TLS, with the route's host as server name, whatever the
 // host's DNS says. It follows no redirect and knows no proxy environment. It
 // tells a router's own refusal from an app's answer.
+//
+// It trusts the routers' certificates by the roots it was given, and fails by an
+// error: there is no second way.
 package leg3
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +27,8 @@ type Config struct {
 	// Roots verify the router's certificate. Required.
 	Roots *x509.CertPool
 	// Certificate is the gateway's own, presented where the router asks; nil:
-	// none.
+	// none. Another pointer is another certificate: no connection and no session
+	// of the former one is used again.
 	Certificate func() *tls.Certificate
 	// HeaderTimeout bounds the wait for the answer's header.
 	HeaderTimeout time.Duration
@@ -31,47 +36,32 @@ type Config struct {
 
 // Router is the way to the apps. It is safe for concurrent use.
 type Router struct {
-	transport *http.Transport
+	cfg     Config
+	oneShot bool
+	// turning is held while the connections are given up for new ones.
+	turning     sync.Mutex
+	connections atomic.Pointer[connections]
 }
 
 // New returns a Router.
 func New(cfg Config) *Router {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	tlsConfig := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		RootCAs:            cfg.Roots,
-		ClientSessionCache: tls.NewLRUClientSessionCache(1024),
-		NextProtos:         []string{"http/1.1"},
-	}
-	if cfg.Certificate != nil {
-		tlsConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return cfg.Certificate(), nil
-		}
-	}
-	return &Router{transport: &http.Transport{
-		Proxy: nil,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(address)
-			if err != nil {
-				return nil, err
-			}
-			return dialer.DialContext(ctx, network, cfg.Address(host))
-		},
-		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   5 * time.Second,
-		DisableCompression:    true,
-		MaxIdleConns:          2048,
-		MaxIdleConnsPerHost:   256,
-		IdleConnTimeout:       60 * time.Second,
-		ResponseHeaderTimeout: cfg.HeaderTimeout,
-		ExpectContinueTimeout: 5 * time.Second,
-		TLSNextProto:          map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1 only
-	}}
+	r := &Router{cfg: cfg}
+	r.connections.Store(r.connect(r.certificate()))
+	return r
 }
 
-// RoundTrip implements http.RoundTripper.
+// NewOneShot returns a Router that keeps no connection and resumes no session,
+// for single requests such as probes: what they prove was true now.
+func NewOneShot(cfg Config) *Router {
+	r := New(cfg)
+	r.oneShot = true
+	return r
+}
+
+// RoundTrip implements http.RoundTripper. Its errors are those of this package
+// where the router answered, else the network's.
 func (r *Router) RoundTrip(request *http.Request) (*http.Response, error) {
-	res, err := r.transport.RoundTrip(request)
+	res, err := r.send(request)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +75,24 @@ func (r *Router) RoundTrip(request *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// send sends a request once more, on a connection of its own, if the router does
+// not take it on the one it came by: it has not looked at it then, so that RFC
+// 9110, 15.5.20 allows this for any method. A body, though, may be gone.
+func (r *Router) send(request *http.Request) (*http.Response, error) {
+	by := r.current()
+	if r.oneShot {
+		return by.single.RoundTrip(request)
+	}
+	res, err := by.kept.RoundTrip(request)
+	if err == nil && misdirected(res) && (request.Body == nil || request.Body == http.NoBody) {
+		res.Body.Close()
+		return by.single.RoundTrip(request)
+	}
+	return res, err
+}
+
 // CloseIdle closes the connections that carry no request.
-func (r *Router) CloseIdle() { r.transport.CloseIdleConnections() }
+func (r *Router) CloseIdle() { r.connections.Load().kept.CloseIdleConnections() }
 
 // ParseAddress checks a host:port to dial.
 func ParseAddress(s string) (string, error) {
@@ -101,12 +107,4 @@ func ParseAddress(s string) (string, error) {
 		return "", errors.New("the host is empty")
 	}
 	return s, nil
-}
-
-// NewOneShot returns a Router that keeps no connection, for single requests such
-// as probes: what they prove was true now.
-func NewOneShot(cfg Config) *Router {
-	r := New(cfg)
-	r.transport.DisableKeepAlives = true
-	return r
 }

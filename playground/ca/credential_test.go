@@ -144,3 +144,19 @@ func TestServerNeedsAHost(t *testing.T) {
 	_, err := intermediate.Server()
 	assert.Error(t, err)
 }
+
+// What is forged for tests of those who verify is signed, and by nobody who may.
+func TestForgedCredentialsAreSignedByNobodyWhoMay(t *testing.T) {
+	self, err := ca.SelfSigned(backend)
+	require.NoError(t, err)
+	assert.Equal(t, self.Leaf().RawSubject, self.Leaf().RawIssuer)
+	assert.NoError(t, self.Leaf().CheckSignature(self.Leaf().SignatureAlgorithm, self.Leaf().RawTBSCertificate, self.Leaf().Signature))
+	assert.Equal(t, backend.Instance, self.Leaf().Subject.CommonName)
+
+	holder := instance(t)
+	byLeaf, err := holder.Authority().Instance(backend)
+	require.NoError(t, err)
+	assert.Equal(t, holder.Leaf().RawSubject, byLeaf.Leaf().RawIssuer)
+	assert.NoError(t, holder.Leaf().CheckSignature(byLeaf.Leaf().SignatureAlgorithm, byLeaf.Leaf().RawTBSCertificate, byLeaf.Leaf().Signature))
+	assert.Error(t, byLeaf.Leaf().CheckSignatureFrom(holder.Leaf()), "the holder is no CA")
+}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -85,6 +86,29 @@ func (a *Authority) Instance(id Identity, options ...Option) (*Credential, error
 	}
 	return a.issue(template, key)
 }
+
+// SelfSigned makes what anybody can make: an instance identity credential that
+// only itself vouches for. Otherwise it is as those of Instance.
+func SelfSigned(id Identity, options ...Option) (*Credential, error) {
+	key, err := newECKey()
+	if err != nil {
+		return nil, err
+	}
+	options = append(slices.Clone(options), func(o *order) { o.newKey = func() (crypto.Signer, error) { return key, nil } })
+	// An authority of the leaf's own name and key signs it.
+	self := &Authority{certificate: &x509.Certificate{}, key: key}
+	options = append(options, With(func(template *x509.Certificate) { self.certificate.Subject = template.Subject }))
+	made, err := self.Instance(id, options...)
+	if err != nil {
+		return nil, err
+	}
+	made.issuer = made.leaf
+	return made, nil
+}
+
+// Authority signs with the credential's key under its name, as its holder can,
+// whether or not the certificate allows it.
+func (c *Credential) Authority() *Authority { return &Authority{certificate: c.leaf, key: c.key} }
 
 // organizationalUnits is the order in which Cloud Controller lists them. The
 // certificate has another: DER sorts the members of a SET by their encoding.
