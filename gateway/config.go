@@ -49,6 +49,8 @@ type Config struct {
 	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one
 	// binding.
 	MaxInFlight, MaxInFlightPerRoute int
+	// MaxURIBytes bounds the forwarded URL. Default: [target.DefaultMax].
+	MaxURIBytes int
 	// MaxStream bounds one forwarded request, answer and stream included.
 	MaxStream time.Duration
 	// Used is told of each request that goes on to the route of a binding. Nil:

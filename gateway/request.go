@@ -18,7 +18,7 @@ func (x *exchange) parseTarget() error {
 			return err
 		}
 	}
-	x.target, err = target.Parse(forwarded)
+	x.target, err = target.ParseWithin(x.g.MaxURIBytes, forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
 	return err
 }
