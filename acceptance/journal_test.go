@@ -18,27 +18,26 @@ type journal struct {
 
 	mu        sync.Mutex
 	lines     []string
-	decisions map[string]map[string]any
+	decisions map[string]string // lines by decision id
 	changed   chan struct{} // closed at the next line
 	secrets   []string
 	checked   int
 }
 
 func newJournal(stderr string) *journal {
-	return &journal{stderr: stderr, decisions: map[string]map[string]any{}, changed: make(chan struct{})}
+	return &journal{stderr: stderr, decisions: map[string]string{}, changed: make(chan struct{})}
 }
 
 // add takes a line of the gateway's standard output.
 func (j *journal) add(raw []byte) {
 	line := string(raw)
-	var decision map[string]any
-	_ = json.Unmarshal(raw, &decision)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lines = append(j.lines, line)
-	if id, ok := decision["decision_id"].(string); ok && decision["msg"] == "decision" {
-		decision["raw"] = line
-		j.decisions[id] = decision
+	if strings.Contains(line, `"msg":"decision"`) {
+		_, rest, _ := strings.Cut(line, `"decision_id":"`)
+		id, _, _ := strings.Cut(rest, `"`)
+		j.decisions[id] = line
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
@@ -47,7 +46,18 @@ func (j *journal) add(raw []byte) {
 // decision waits for the line of a decision.
 func (j *journal) decision(t *testing.T, id string) map[string]any {
 	t.Helper()
-	return j.await(t, "the decision line of "+id, func() map[string]any { return j.decisions[id] })
+	return j.await(t, "the decision line of "+id, func() map[string]any {
+		raw, found := j.decisions[id]
+		if !found {
+			return nil
+		}
+		line := map[string]any{}
+		if err := json.Unmarshal([]byte(raw), &line); err != nil {
+			t.Errorf("%q: %v", raw, err)
+		}
+		line["raw"] = raw
+		return line
+	})
 }
 
 // await waits until find finds; it runs under the journal's lock.
