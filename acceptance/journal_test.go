@@ -19,9 +19,12 @@ type journal struct {
 	mu        sync.Mutex
 	lines     []string
 	decisions map[string]string // lines by decision id
-	changed   chan struct{} // closed at the next line
+	changed   chan struct{}     // closed at the next line
 	secrets   []string
 	checked   int
+	// passing: decision lines are looked through and not kept.
+	passing bool
+	leaked  error
 }
 
 func newJournal(stderr string) *journal {
@@ -33,6 +36,12 @@ func (j *journal) add(raw []byte) {
 	line := string(raw)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.passing && strings.Contains(line, `"msg":"decision"`) && !strings.Contains(line, `"status":50`) {
+		if found := leak(line, j.secrets); found != "" {
+			j.leaked = fmt.Errorf("the secret %q was written in:\n%s", found, line)
+		}
+		return
+	}
 	j.lines = append(j.lines, line)
 	if strings.Contains(line, `"msg":"decision"`) {
 		_, rest, _ := strings.Cut(line, `"decision_id":"`)
@@ -41,6 +50,14 @@ func (j *journal) add(raw []byte) {
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
+}
+
+// passOver keeps no decision lines from now on, since there are too many, but
+// those of what failed.
+func (j *journal) passOver() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.passing = true
 }
 
 // decision waits for the line of a decision.
@@ -117,9 +134,12 @@ func leak(text string, secrets []string) string {
 // leaks looks through the lines from one on, and through standard error.
 func (j *journal) leaks(from int) error {
 	j.mu.Lock()
-	lines, secrets := j.lines[from:], j.secrets
+	lines, secrets, leaked := j.lines[from:], j.secrets, j.leaked
 	j.checked = len(j.lines)
 	j.mu.Unlock()
+	if leaked != nil {
+		return leaked
+	}
 	for _, line := range append([]string{j.said()}, lines...) {
 		if found := leak(line, secrets); found != "" {
 			return fmt.Errorf("the secret %q was written in:\n%s", found, line)
