@@ -36,9 +36,6 @@ func New(cfg Config) *Gateway {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.MaxURIBytes == 0 {
-		cfg.MaxURIBytes = target.DefaultMax
-	}
 	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute), streams: streams.New(cfg.Metrics)}
 	g.metrics = line.NewMetrics(cfg.Metrics, g.load.InFlight)
 	g.proxy = newProxy(cfg.Router)

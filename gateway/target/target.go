@@ -46,8 +46,11 @@ const DefaultMax = 16 << 10
 // UTF-8, plain, encoded, or such that a second decoding would produce them.
 func Parse(forwarded string) (Target, error) { return ParseWithin(DefaultMax, forwarded) }
 
-// ParseWithin is [Parse] with another bound.
+// ParseWithin is [Parse] with another bound; 0 is [DefaultMax].
 func ParseWithin(most int, forwarded string) (Target, error) {
+	if most == 0 {
+		most = DefaultMax
+	}
 	if len(forwarded) > most {
 		return Target{}, malformed("%d bytes, at most %d are accepted", len(forwarded), most)
 	}
