@@ -71,8 +71,10 @@ func (r *soakRoute) expected(a *address, caller string, gateway int, from, until
 	bound := a.isBound.possible(gateway, from, until)
 	if slices.Contains(bound, false) {
 		right[unbound] = true
-		if _, away := a.isBound.away.touch(from, until); away {
-			right["503 not_ready"] = true // a binding not in memory is looked up
+		// A binding not in memory is looked up, perhaps over a connection that broke
+		// when the database went.
+		if _, away := a.isBound.away.touch(from.Add(-elsewhere), until); away {
+			right["503 not_ready"] = true
 		}
 	}
 	if !slices.Contains(bound, true) {
