@@ -8,11 +8,12 @@ BENCH_TIME ?= 1s
 BENCH_BINDINGS ?= 100000
 BENCH_RATE ?= 1000
 BENCH_ROUNDS ?= 11
+SOAK_TIME ?= 20m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build
+.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build bench-overload soak
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +77,16 @@ $(BIN)/opa: go.mod
 
 bench-peers: setup-peers ## the gateway against a bare proxy and nginx with OPA, 4 minutes; BENCH_WRITE=1 writes docs/benchmarks.*
 	@go run ./acceptance/peers -nginx $(BIN)/nginx -opa $(BIN)/opa -rounds $(BENCH_ROUNDS) $(if $(BENCH_WRITE),-docs docs)
+
+bench-overload: ## goodput, shedding and the operator's part at 0.5, 1, 2 and 3 times what 64 places before an app of 50 ms can serve
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
+	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 go test -count=1 -timeout 10m -run '^TestOverloadInFigures$$' -v ./acceptance | grep -vE '^(===|---)'
+
+soak: ## SOAK_TIME (20m) at 70 % of capacity while certificates, policies, bindings, Redis and PostgreSQL change or go; each answer is checked
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
+	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz SOAK_TIME=$(SOAK_TIME) go test -count=1 -timeout 3h -run '^TestSoak$$' -v ./acceptance | grep -vE '^=== '
 
 lint: $(LINT) ## golangci-lint with .golangci.yml
 	$(LINT) run

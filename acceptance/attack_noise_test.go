@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/stretchr/testify/assert"
@@ -52,8 +54,8 @@ func TestAttack15PoliciesThatHangLeakOrFailOpen(t *testing.T) {
 	})
 }
 
-// Idle connections, heads that never end, heads that are too long: the others
-// do not notice.
+// Idle connections, heads that never end, heads that are too long, bodies that
+// trickle: the others do not notice.
 func TestAttack18SlowAndLargeClients(t *testing.T) {
 	t.Parallel()
 	w := attacked(t)
@@ -67,8 +69,18 @@ func TestAttack18SlowAndLargeClients(t *testing.T) {
 		require.NoError(t, err)
 		return conn
 	}
-	for range 200 {
+	slowHead := open("GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: ")
+	slowBody, line := p.sendDirect(t, leg2{caller: "frontend", method: "PUT", headers: []string{"Content-Length: 100000"}, body: "x"})
+	trickle(t, slowBody)
+	trickle(t, slowHead)
+	idle := 1_000
+	if heavy {
+		idle = 10_000
+	}
+	for range idle {
 		open("")
+	}
+	for range 200 {
 		open("GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: ")
 		open("POST /r/x/y HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000000\r\n\r\n")
 	}
@@ -93,7 +105,34 @@ func TestAttack18SlowAndLargeClients(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusRequestHeaderFieldsTooLarge, res.StatusCode)
 		p.direct(t, leg2{caller: "frontend", forwarded: "https://" + p.route + "/" + strings.Repeat("a", 17<<10)}).expect(t, malformed)
+		for _, path := range []string{"/healthz?", "/r/", "/v1/", p.url[len("https://"+playground.GatewayHost):] + "?"} {
+			res, err := http.Get(w.Controller.URL + path + strings.Repeat("a", 17<<10))
+			require.NoError(t, err)
+			res.Body.Close()
+			assert.Equal(t, http.StatusRequestURITooLong, res.StatusCode, path)
+		}
 	})
+
+	// By now their time is over.
+	_, err := io.Copy(io.Discard, slowHead)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "a head that does not end is cut")
+	p.read(t, readResponse(t, slowBody, line)).expect(t, "408 request_timeout")
+}
+
+// trickle goes on with a head or a body, a byte at a time, until nobody listens.
+func trickle(t *testing.T, conn net.Conn) {
+	t.Helper()
+	ended := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			if _, err := io.WriteString(conn, "x"); err != nil {
+				return
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}()
 }
 
 // Refusals look the same whatever is behind them, and what a client says is data

@@ -124,6 +124,62 @@ func TestAttack02XFCCForgedWithASignatureOfAnotherRoute(t *testing.T) {
 	assert.Zero(t, p.app.count())
 }
 
+// A neighbour's signature outlives the neighbour's route: when a more specific
+// route is withdrawn, what was signed for it leads to its parent, and the router
+// takes it for the parent's. The secret stops whoever sends it to the gateway;
+// whoever goes around the gateway with it has no assertion.
+func TestAttack02ASignatureOfANeighbourThatWasWithdrawn(t *testing.T) {
+	t.Parallel()
+	w := attacked(t)
+	table, ok := w.Router.(interface {
+		Deregister(route, backend string) error
+	})
+	require.True(t, ok, "the router cannot withdraw a route")
+	for name, test := range map[string]struct{ victim, neighbour, host, path string }{
+		"below a wildcard":     {"*.withdrawn.apps.identity", "mallory.withdrawn.apps.identity", "shop.withdrawn.apps.identity", "/"},
+		"below a context path": {"withdrawn.apps.identity/shop", "withdrawn.apps.identity/shop/mallory", "withdrawn.apps.identity", "/shop/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := &verifying{}
+			p := w.protect(t, protection{route: test.victim, parameters: `{"assert":true,"allow":["cf:app:$frontend"]}`, handler: app.ServeHTTP})
+			p.host = test.host
+			app.verifier = verifierOf(t, p)
+			forwarded := "https://" + test.neighbour + "/"
+
+			own := newApp(t, nil)
+			require.NoError(t, w.Router.Register(test.neighbour, own.url))
+			require.NoError(t, w.Router.Bind(test.neighbour, "https://mallory.example.com/"))
+			signed := w.Router.Sign(forwarded) // as mallory.example.com was given
+			require.NoError(t, w.Router.Unbind(test.neighbour))
+			require.NoError(t, table.Deregister(test.neighbour, own.url))
+
+			// To the gateway, as the frontend on its way to the victim.
+			forged := []string{p.forged()}
+			for _, header := range []string{signatureHeader, metadataHeader} {
+				forged = append(forged, header+": "+signed.Get(header))
+			}
+			for _, path := range []string{"/r/" + p.bound.GUID + "/", "/r/" + p.bound.GUID + "/AAAAAAAAAAAAAAAAAAAAAA"} {
+				r := p.callHost(t, playground.GatewayHost, "intruder", "GET", path, append(forged, forwardedURLHeader+": "+forwarded)...)
+				r.expect(t, "403 unknown_binding")
+			}
+			assert.Zero(t, p.app.count())
+
+			// Around it: the router believes certificate and signature, and the app
+			// gets the forged one. Only the assertion is missing.
+			through := *p
+			through.host = playground.GatewayHost // a name that the router has a certificate for
+			conn := through.dial(t, "intruder")
+			writeRequest(t, conn, "GET "+test.path+" HTTP/1.1", append(forged, "Host: "+test.host, forwardedURLHeader+": "+forwarded,
+				"X-Mtls-Authz-Caller: app="+playground.Frontend.Identity().App), "")
+			res := readResponse(t, conn, "GET")
+			defer res.Body.Close()
+			assert.Equal(t, 1, p.app.count(), "the router lets it through to the app")
+			assert.Equal(t, p.credentials["frontend"].XFCC(), p.app.last(t).header.Get(xfccHeader), "as the frontend")
+			assert.Equal(t, http.StatusForbidden, res.StatusCode, "an app that verifies knows better")
+		})
+	}
+}
+
 func TestAttack05OpenProxyAndSSRF(t *testing.T) {
 	t.Parallel()
 	w := attacked(t)

@@ -1,9 +1,11 @@
 package acceptance_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -159,12 +161,47 @@ func TestAttack14HostileRedis(t *testing.T) {
 			return nil
 		}))
 	}
+	// What was true once, under every key that there is now.
+	old := map[string]string{}
+	for i, key := range keys {
+		old[key] = []string{first, second}[i]
+	}
+	p.update(t, `{"allow":["cf:app:$backend"]}`)
+	replay := func() {
+		t.Helper()
+		now, err := server.Keys(t.Context(), "*").Result()
+		require.NoError(t, err)
+		for key, value := range old {
+			require.NoError(t, server.Set(t.Context(), key, value, 0).Err())
+			for _, other := range now {
+				require.NoError(t, server.Set(t.Context(), other, value, 0).Err())
+				p.call(t, "frontend", "GET", "/").expect(t, noMatch)
+			}
+		}
+	}
+	p.call(t, "frontend", "GET", "/").expect(t, noMatch)
+	replay()
+	p.update(t, `{"allow":["cf:app:$frontend"]}`)
+
 	// A Redis that listens and says nothing any more.
 	require.NoError(t, server.process.Process.Signal(syscall.SIGSTOP))
 	for range 3 {
 		takeTurns()
 	}
 	require.NoError(t, server.process.Process.Signal(syscall.SIGCONT))
+
+	// One that is gone, and one that is there again and knows nothing.
+	server.kill()
+	for range 3 {
+		takeTurns()
+	}
+	require.NoError(t, server.start())
+	require.NoError(t, until("decisions from the new Redis", func() error {
+		if from := takeTurns(); !t.Failed() && (from[0] != "shared" || from[1] != "shared") {
+			return fmt.Errorf("they are from %v", from)
+		}
+		return nil
+	}))
 }
 
 // metric reads one metric of the gateway.
@@ -251,4 +288,66 @@ func TestAttack16Broker(t *testing.T) {
 			assert.Equal(t, 400, answer.Status, route)
 		}
 	})
+}
+
+// Whoever opens a route leaves his name.
+func TestAttack16AnUnbindIsAudited(t *testing.T) {
+	t.Parallel()
+	w := attacked(t)
+	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
+	require.NoError(t, w.UnbindRoute(t.Context(), p.bound))
+	require.NoError(t, playground.Succeeded(w.Controller.DeleteService(t.Context(), p.service)))
+	for kind, guid := range map[string]string{"binding": p.bound.GUID, "instance": p.service.GUID} {
+		entry := only(t, w.found(t, "/v1/audit?actions=delete&kinds="+kind+"&guids="+guid))
+		assert.Equal(t, w.Controller.User, entry["by"], "%v", entry)
+		assert.NotEmpty(t, entry["at"], "%v", entry)
+	}
+}
+
+// Bodies that never end take all turns of the broker, of which only holders of
+// the password can have one. The others hear so, and the apps nothing.
+func TestAttack16ABrokerThatIsKeptBusy(t *testing.T) {
+	t.Parallel()
+	w := start(t, setup{})
+	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
+	begin := func(password string) net.Conn {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.Controller.URL, "http://"))
+		require.NoError(t, err)
+		basic := base64.StdEncoding.EncodeToString([]byte(w.Controller.Username + ":" + password))
+		writeRequest(t, prepared(t, conn), "PATCH /v2/service_instances/"+p.service.GUID+" HTTP/1.1", []string{
+			"Host: gateway", "Authorization: Basic " + basic, "X-Broker-Api-Version: 2.17", "Content-Type: application/json", "Content-Length: 1000",
+		}, "{")
+		return conn
+	}
+	catalog := func() int {
+		answer, err := w.Controller.Catalog(t.Context())
+		require.NoError(t, err)
+		return answer.Status
+	}
+	for range 100 {
+		begin("guessed")
+	}
+	assert.Equal(t, http.StatusOK, catalog(), "a guess takes no turn")
+	var busy []net.Conn
+	for range 40 { // more than there are turns
+		busy = append(busy, begin(w.Controller.Password))
+	}
+	require.NoError(t, until("the broker is busy", func() error {
+		if status := catalog(); status != http.StatusTooManyRequests {
+			return fmt.Errorf("it answers %d", status)
+		}
+		return nil
+	}))
+	p.call(t, "frontend", "GET", "/").expect(t, "200 allowed")
+	p.call(t, "monitoring", "GET", "/").expect(t, noMatch)
+	w.ask(t, "GET", "/v1/bindings", 200)
+	for _, conn := range busy {
+		conn.Close()
+	}
+	require.NoError(t, until("the broker has time again", func() error {
+		if status := catalog(); status != http.StatusOK {
+			return fmt.Errorf("it answers %d", status)
+		}
+		return nil
+	}))
 }

@@ -136,6 +136,11 @@ func (c *cluster) reach(ctx context.Context, i int, caller, route, routeServiceU
 
 // send is a GET of host and path, sent to the gateway i as the router sends it.
 func (c *cluster) send(ctx context.Context, i int, caller, target, routeServiceURL string) (playground.Reply, error) {
+	return c.sendAs(ctx, i, c.xfcc[caller], target, routeServiceURL)
+}
+
+// sendAs is send with another certificate.
+func (c *cluster) sendAs(ctx context.Context, i int, xfcc, target, routeServiceURL string) (playground.Reply, error) {
 	own, err := url.Parse(routeServiceURL)
 	if err != nil {
 		return playground.Reply{}, err
@@ -144,7 +149,7 @@ func (c *cluster) send(ctx context.Context, i int, caller, target, routeServiceU
 	if err != nil {
 		return playground.Reply{}, err
 	}
-	header.Set(xfccHeader, c.xfcc[caller])
+	header.Set(xfccHeader, xfcc)
 	s := c.server(i)
 	client := &http.Client{Transport: s.transport, Timeout: patience}
 	return playground.Call(ctx, client, http.MethodGet, s.url+own.EscapedPath(), header)

@@ -69,7 +69,7 @@ func begin(dir string, env []string) (*server, error) {
 	}
 	s := &server{
 		journal: newJournal(filepath.Join(dir, fmt.Sprintf("stderr-%d", launches.Add(1)))), url: fmt.Sprintf("http://127.0.0.1:%d", port),
-		transport: &http.Transport{MaxIdleConnsPerHost: 64}, command: exec.Command(binary, "serve"), ended: make(chan struct{}),
+		transport: &http.Transport{MaxIdleConnsPerHost: 512}, command: exec.Command(binary, "serve"), ended: make(chan struct{}),
 	}
 	stderr, err := os.Create(s.stderr)
 	if err != nil {

@@ -76,7 +76,7 @@ func TestMalformedSettingsAreReportedAllAtOnce(t *testing.T) {
 		"ALLOW_WILDCARD_ROUTES": "1", "CA_FILES": "/nowhere-at-all.pem", "POLICY_BUNDLE": "http://h/bundle", "POLICY_TIMEOUT": "fast",
 		"POLICY_TIME_ZONE": "Mars/Olympus", "CACHE_ENTRIES": "-1", "CACHE_TTL": "60", "CACHE_DENY_TTL": "-5s", "CACHE_MAC_KEY": "short-mac-key",
 		"MAX_IN_FLIGHT": "0", "MAX_IN_FLIGHT_PER_ROUTE": "many", "UPSTREAM_HEADER_TIMEOUT": "0", "MAX_STREAM": "x", "DRAIN_TIMEOUT": "never",
-		"LOG_LEVEL": "loud",
+		"LOG_LEVEL": "loud", "MAX_URI_BYTES": "1023",
 	}
 	env := []string{"BROKER_USERNAME=broker"}
 	for name, value := range malformed {
@@ -95,9 +95,9 @@ func TestMalformedSettingsAreReportedAllAtOnce(t *testing.T) {
 func TestContradictorySettingsAreReportedAllAtOnce(t *testing.T) {
 	t.Parallel()
 	end := execute(t, complete(t, "BROKER_PASSWORD_PREVIOUS="+password, "READ_USERNAME=reader", "CF_INSTANCE_CERT=-----BEGIN CERTIFICATE-----",
-		"MAX_IN_FLIGHT=10", "MAX_IN_FLIGHT_PER_ROUTE=11"), "serve")
+		"MAX_IN_FLIGHT=10", "MAX_IN_FLIGHT_PER_ROUTE=11", "MAX_HEADER_BYTES=2048", "MAX_URI_BYTES=2049"), "serve")
 	assert.Equal(t, 1, end.code)
-	for _, names := range []string{"BROKER_PASSWORD_PREVIOUS", "READ_USERNAME and READ_PASSWORD", "CF_INSTANCE_CERT and CF_INSTANCE_KEY", "MAX_IN_FLIGHT_PER_ROUTE"} {
+	for _, names := range []string{"BROKER_PASSWORD_PREVIOUS", "READ_USERNAME and READ_PASSWORD", "CF_INSTANCE_CERT and CF_INSTANCE_KEY", "MAX_IN_FLIGHT_PER_ROUTE", "MAX_URI_BYTES"} {
 		assert.Contains(t, end.stderr, names)
 	}
 	assert.NotContains(t, end.stderr, password)

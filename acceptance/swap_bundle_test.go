@@ -3,6 +3,7 @@ package acceptance_test
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -79,9 +80,19 @@ func (s *server) awaitRevision(before string) (at time.Time, err error) {
 // metric reads one metric; labels are part of its name.
 func (s *server) metric(t *testing.T, name string) float64 {
 	t.Helper()
+	value := s.metricOr(t, name, math.NaN())
+	require.False(t, math.IsNaN(value), "no metric %s", name)
+	return value
+}
+
+// metricOr is for metrics that are not there before they are first counted.
+func (s *server) metricOr(t *testing.T, name string, otherwise float64) float64 {
+	t.Helper()
 	_, body := s.ask(t, "/metrics")
 	_, value, found := strings.Cut(body, "\n"+name+" ")
-	require.True(t, found, "no metric %s", name)
+	if !found {
+		return otherwise
+	}
 	value, _, _ = strings.Cut(value, "\n")
 	number, err := strconv.ParseFloat(value, 64)
 	require.NoError(t, err)

@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// figures prints numbers instead of judging: make bench-policies.
+// figures prints numbers instead of judging: make bench-policies, make bench-overload.
 func figures(t *testing.T) {
 	t.Helper()
 	if os.Getenv("MTLS_AUTHZ_FIGURES") == "" {
-		t.Skip("make bench-policies prints them")
+		t.Skip("make bench-policies and make bench-overload print them")
 	}
 }
 

@@ -61,7 +61,7 @@ func (d *developers) check() {
 
 // apps call a route at every gateway, one request after the other.
 type apps struct {
-	c       *cloud
+	t       *testing.T
 	stopped atomic.Bool
 	calls   []atomic.Int64
 	running sync.WaitGroup
@@ -70,12 +70,20 @@ type apps struct {
 }
 
 func startApps(c *cloud, b bound) *apps {
-	a := &apps{c: c, wrong: map[string]int{}, calls: make([]atomic.Int64, len(c.servers))}
-	c.t.Cleanup(a.end) // also after a failure
-	for i := range c.servers {
+	return startCallers(c.t, len(c.servers), func(gateway int) (string, error) {
+		return c.reach(c.t.Context(), gateway, "frontend", b.Route, b.url)
+	})
+}
+
+// startCallers starts so many that call until they are stopped; every call should
+// be allowed.
+func startCallers(t *testing.T, callers int, call func(caller int) (string, error)) *apps {
+	a := &apps{t: t, wrong: map[string]int{}, calls: make([]atomic.Int64, callers)}
+	t.Cleanup(a.end) // also after a failure
+	for i := range callers {
 		a.running.Go(func() {
 			for !a.stopped.Load() {
-				got, err := c.reach(c.t.Context(), i, "frontend", b.Route, b.url)
+				got, err := call(i)
 				if err != nil || got != allowed {
 					a.mu.Lock()
 					a.wrong[fmt.Sprint(got, " ", err)]++
@@ -88,14 +96,14 @@ func startApps(c *cloud, b bound) *apps {
 	return a
 }
 
-// goOn waits for more calls at every gateway.
+// goOn waits for more calls of each.
 func (a *apps) goOn() {
-	a.c.t.Helper()
+	a.t.Helper()
 	for i := range a.calls {
 		before := a.calls[i].Load()
-		require.NoError(a.c.t, until("calls", func() error {
+		require.NoError(a.t, until("calls", func() error {
 			if a.calls[i].Load() < before+20 {
-				return fmt.Errorf("gateway %d does not answer", i)
+				return fmt.Errorf("caller %d hears no answers", i)
 			}
 			return nil
 		}))
@@ -104,9 +112,9 @@ func (a *apps) goOn() {
 
 // stop asserts that every call went through.
 func (a *apps) stop() {
-	a.c.t.Helper()
+	a.t.Helper()
 	a.end()
-	assert.Empty(a.c.t, a.wrong)
+	assert.Empty(a.t, a.wrong)
 }
 
 func (a *apps) end() {

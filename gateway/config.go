@@ -52,8 +52,8 @@ type Config struct {
 	// Router is leg 3.
 	Router http.RoundTripper
 	// MaxInFlight bounds requests in flight, MaxInFlightPerRoute those of one
-	// binding.
-	MaxInFlight, MaxInFlightPerRoute int
+	// binding; MaxURIBytes the forwarded URL, where 0 is [target.DefaultMax].
+	MaxInFlight, MaxInFlightPerRoute, MaxURIBytes int
 	// MaxStream bounds one forwarded request, answer and stream included.
 	MaxStream time.Duration
 	// Used is told of each request that goes on to the route of a binding. Nil:

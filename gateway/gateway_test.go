@@ -391,7 +391,7 @@ func TestABodyThatStopsIsTheClientsFault(t *testing.T) {
 	go func() {
 		_ = front.Serve(t.Context(), listener, front.Config{
 			Handler: w.gateway, Streams: func(*http.Request) bool { return true }, BodyTimeout: time.Second, MinBodyRate: 10,
-			HeaderTimeout: patience, MaxHeaderBytes: 64 << 10, MaxConnections: 10, Drain: time.Millisecond,
+			HeaderTimeout: patience, MaxHeaderBytes: 64 << 10, MaxURIBytes: 16 << 10, MaxConnections: 10, Drain: time.Millisecond,
 			Farewell: func(context.Context) {}, Log: slog.New(slog.DiscardHandler),
 		})
 	}()

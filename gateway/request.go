@@ -12,7 +12,7 @@ func (x *exchange) parseTarget() error {
 	if err != nil {
 		return err
 	}
-	x.target, err = target.Parse(forwarded)
+	x.target, err = target.ParseWithin(x.g.MaxURIBytes, forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
 	return err
 }

@@ -174,7 +174,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
 		Verifier: g.authorities.Verifier(), Format: g.XFCCFormat, OwnApp: g.OwnApp,
 		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
-		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
+		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxURIBytes: g.MaxURIBytes, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	}
@@ -211,7 +211,7 @@ func (g *server) serve(ctx context.Context) error {
 	return front.Serve(ctx, listener, front.Config{
 		Handler: g.routes(), Streams: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, dataPlane) },
 		BodyTimeout: 30 * time.Second, MinBodyRate: g.MinBodyRate, HeaderTimeout: g.HeaderTimeout, IdleTimeout: g.IdleTimeout,
-		MaxHeaderBytes: g.MaxHeaderBytes, MaxConnections: g.MaxConnections, Drain: g.DrainTimeout, Farewell: g.gateway.Farewell, Log: g.log,
+		MaxHeaderBytes: g.MaxHeaderBytes, MaxURIBytes: g.MaxURIBytes, MaxConnections: g.MaxConnections, Drain: g.DrainTimeout, Farewell: g.gateway.Farewell, Log: g.log,
 	})
 }
 

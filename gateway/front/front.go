@@ -8,6 +8,7 @@ package front
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,6 +29,9 @@ type Config struct {
 	// between two on one connection. MaxHeaderBytes bounds the head.
 	HeaderTimeout, IdleTimeout time.Duration
 	MaxHeaderBytes             int
+	// MaxURIBytes bounds the target in the request line; a longer one is
+	// answered 414 before anything looks at it.
+	MaxURIBytes int
 	// MaxConnections is how many are served fully; see [Surplus].
 	MaxConnections int
 	// Drain is how long requests in flight may take at the end.
@@ -109,6 +113,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.inFlight.Add(-1)
 	if f.leaving.Load() || Surplus(r.Context()) {
 		w.Header().Set("Connection", "close") // an idle connection that is closed can fail a request that is on its way
+	}
+	if len(r.RequestURI) > f.MaxURIBytes {
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // nobody waits for its body; it fails only where there is no connection
+		http.Error(w, fmt.Sprintf("The target of the request is longer than %d bytes.", f.MaxURIBytes), http.StatusRequestURITooLong)
+		return
 	}
 	f.pace(w, r)
 	f.Handler.ServeHTTP(w, r)

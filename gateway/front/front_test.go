@@ -38,7 +38,7 @@ func serve(t *testing.T, handler http.HandlerFunc, edit func(*front.Config)) *se
 	s := &served{address: listener.Addr().String(), ended: make(chan error, 1), log: &bytes.Buffer{}}
 	cfg := front.Config{
 		Handler: handler, Streams: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/r/") },
-		BodyTimeout: time.Second, HeaderTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 16 << 10, MaxConnections: 100,
+		BodyTimeout: time.Second, HeaderTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 16 << 10, MaxURIBytes: 1000, MaxConnections: 100,
 		Drain: patience, Farewell: func(context.Context) {}, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	}
 	if edit != nil {
@@ -166,6 +166,23 @@ func TestHeadsAreBounded(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusRequestHeaderFieldsTooLarge, res.StatusCode)
 	}
+}
+
+func TestTargetsAreBounded(t *testing.T) {
+	s := serve(t, func(http.ResponseWriter, *http.Request) {}, nil)
+	longest := "/" + strings.Repeat("a", 999)
+	for target, want := range map[string]int{
+		longest: http.StatusOK, longest + "a": http.StatusRequestURITooLong,
+		"/?" + longest: http.StatusRequestURITooLong, "http://x" + longest: http.StatusRequestURITooLong,
+	} {
+		assert.Equal(t, want, ask(t, s.dial(t), target).StatusCode, "%.10s, %d bytes", target, len(target))
+	}
+	conn := s.dial(t)
+	_, err := fmt.Fprintf(conn, "PUT %sa HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", longest)
+	require.NoError(t, err)
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err, "it ends without the body")
+	assert.Contains(t, string(answer), "414")
 }
 
 // Slowloris: a head that does not end costs its own connection only.

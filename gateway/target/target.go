@@ -33,18 +33,26 @@ type Target struct {
 	HasQuery bool
 }
 
-const maxForwardedURL = 16 << 10
+// DefaultMax is how long a forwarded URL may be, in bytes, if nobody says
+// otherwise.
+const DefaultMax = 16 << 10
 
-// Parse parses an X-CF-Forwarded-Url. Every error is an [ErrMalformed]; with it
+// Parse parses an X-CF-Forwarded-Url of at most [DefaultMax] bytes. Every error is an [ErrMalformed]; with it
 // comes at most the host, for the log.
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
 // outside RFC 3986, dot segments, backslashes, control characters and invalid
 // UTF-8, plain, encoded, or such that a second decoding would produce them.
-func Parse(forwarded string) (Target, error) {
-	if len(forwarded) > maxForwardedURL {
-		return Target{}, malformed("%d bytes, at most %d are accepted", len(forwarded), maxForwardedURL)
+func Parse(forwarded string) (Target, error) { return ParseWithin(DefaultMax, forwarded) }
+
+// ParseWithin is [Parse] with another bound; 0 is [DefaultMax].
+func ParseWithin(most int, forwarded string) (Target, error) {
+	if most == 0 {
+		most = DefaultMax
+	}
+	if len(forwarded) > most {
+		return Target{}, malformed("%d bytes, at most %d are accepted", len(forwarded), most)
 	}
 	rest, ok := strings.CutPrefix(forwarded, "https://")
 	if !ok {

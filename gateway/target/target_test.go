@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -48,4 +49,16 @@ func TestURLIsByteForByte(t *testing.T) {
 		assert.Equal(t, raw, parsed.URL().RequestURI())
 		assert.Equal(t, "b.x", parsed.URL().Host)
 	}
+}
+
+func TestTheLengthIsBounded(t *testing.T) {
+	within := "https://b.x/" + strings.Repeat("a", 88)
+	for _, most := range []int{0, 100, 1000} {
+		_, err := target.ParseWithin(most, within)
+		require.NoError(t, err, most)
+	}
+	_, err := target.ParseWithin(99, within)
+	require.ErrorIs(t, err, target.ErrMalformed)
+	_, err = target.ParseWithin(0, within+strings.Repeat("a", target.DefaultMax))
+	require.ErrorIs(t, err, target.ErrMalformed)
 }

@@ -59,6 +59,9 @@ func (s *Settings) complete(env *environment) []error {
 	if s.MaxInFlightPerRoute > s.MaxInFlight {
 		refuse("MAX_IN_FLIGHT_PER_ROUTE: %d is more than MAX_IN_FLIGHT, which is %d", s.MaxInFlightPerRoute, s.MaxInFlight)
 	}
+	if s.MaxURIBytes > s.MaxHeaderBytes {
+		refuse("MAX_URI_BYTES: %d is more than MAX_HEADER_BYTES, of which a URL is a part, which is %d", s.MaxURIBytes, s.MaxHeaderBytes)
+	}
 	if s.GatewayURL != "" && s.RouterAddress.For("") == "" {
 		s.RouterAddress = s.RouterAddress.WithDefault(s.GatewayHost() + ":443")
 		s.settle("ROUTER_ADDRESS", s.GatewayHost()+":443")

@@ -53,6 +53,7 @@ type Settings struct {
 	UpstreamHeaderTimeout, MaxStream, DrainTimeout time.Duration
 	HeaderTimeout, IdleTimeout                     time.Duration
 	MaxHeaderBytes, MaxConnections, MinBodyRate    int
+	MaxURIBytes                                    int
 	LogLevel                                       slog.Level
 
 	// MaxStale is how long the state in memory may be decided by without the
@@ -135,6 +136,7 @@ var definitions = []definition{
 	{name: "HEADER_TIMEOUT", fallback: "10s", set: duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
 	{name: "IDLE_TIMEOUT", fallback: "2m", set: duration(func(s *Settings) *time.Duration { return &s.IdleTimeout })},
 	{name: "MAX_HEADER_BYTES", fallback: "131072", set: number(16<<20, func(s *Settings) *int { return &s.MaxHeaderBytes })},
+	{name: "MAX_URI_BYTES", fallback: "16384", set: numberFrom(1024, 16<<20, func(s *Settings) *int { return &s.MaxURIBytes })},
 	{name: "MAX_CONNECTIONS", fallback: "16384", set: number(1_000_000, func(s *Settings) *int { return &s.MaxConnections })},
 	{name: "MIN_BODY_RATE", fallback: "16", set: numberFrom(0, 1<<30, func(s *Settings) *int { return &s.MinBodyRate })},
 	{name: "LOG_LEVEL", fallback: "info", set: func(s *Settings, v string) error {
