@@ -70,6 +70,9 @@ var mayImport = map[string][]string{
 	"broker/osb":                     {},
 	"api":                            {"grants", "grants/route", "store", "api/list", "rego/recording"},
 	"api/list":                       {},
+	"api/viewer":                     {"directory/controller", "identity"},
+	"directory":                      {"grants", "grants/names", "identity", "store/resolution"},
+	"directory/controller":           {},
 	"gateway":                        {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams", "gateway/request", "gateway/assertion", "callerassertion"},
 	"gateway/assertion":              {"identity", "callerassertion"},
 	"gateway/headers":                {"identity"},
@@ -82,7 +85,7 @@ var mayImport = map[string][]string{
 	"gateway/target":                 {"grants/route"},
 	"gateway/selftest":               {"identity"},
 	"callerassertion":                {},
-	"acceptance":                     {"playground", "playground/ca", "playground/router", "playground/controller", "playground/controller/faults"},
+	"acceptance":                     {"playground", "playground/capi", "playground/ca", "playground/router", "playground/controller", "playground/controller/faults"},
 	"playground":                     {"playground/ca", "playground/router", "playground/controller"},
 	"playground/ca":                  {},
 	"playground/router":              {"playground/router/relay", "playground/router/routes", "playground/router/signature"},
@@ -91,12 +94,13 @@ var mayImport = map[string][]string{
 	"playground/router/signature":    {},
 	"playground/controller":          {},
 	"playground/controller/faults":   {},
+	"playground/capi":                {},
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
 	"cmd/mtls-authz/policy":          {"cmd/mtls-authz/policy/question", "rego", "rego/author", "rego/author/release", "rego/bundle", "rego/replay"},
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
+	"cmd/mtls-authz":                 {"directory", "directory/controller", "identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

@@ -18,6 +18,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
+	"github.com/mtls-authz/mtls-authz/directory"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
 	"github.com/mtls-authz/mtls-authz/gateway/front"
@@ -80,6 +81,8 @@ type server struct {
 	redis     redis.UniversalClient
 	selftest  *selftest.SelfTest
 	signer    *assertion.Signer
+	// directory is nil without CF_CLIENT_ID.
+	directory *directory.Directory
 	gateway   *gateway.Gateway
 	broker    http.Handler
 	api       http.Handler
@@ -103,6 +106,9 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
+	if err := g.buildDirectory(); err != nil {
+		return nil, err
+	}
 	tokens, err := g.store.Key(ctx, store.TokenKeyName)
 	if err != nil {
 		return nil, err
@@ -112,7 +118,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	}
 	g.broker = broker.New(broker.Config{
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
-		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
+		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.directory != nil,
 		Credentials: g.brokerCredentials(),
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
 		Log:         log,

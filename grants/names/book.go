@@ -73,3 +73,11 @@ func (b *Book) Page() *Page {
 
 // Turn makes a page the newest.
 func (b *Book) Turn(p *Page) { b.page.Store(p) }
+
+// Len is how many names were looked up.
+func (p *Page) Len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.entries)
+}

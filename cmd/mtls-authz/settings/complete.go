@@ -28,6 +28,12 @@ func (s *Settings) complete(env *environment) []error {
 	if (s.ReadUsername == "") != (s.ReadPassword == "") {
 		refuse("READ_USERNAME and READ_PASSWORD: set both or neither")
 	}
+	if (s.CFClientID == "") != (s.CFClientSecret == "") {
+		refuse("CF_CLIENT_ID and CF_CLIENT_SECRET: set both or neither")
+	}
+	if s.CFClientID != "" && s.CFAPIURL == "" {
+		refuse("CF_API_URL: required with CF_CLIENT_ID; the URL that cf api shows")
+	}
 	if (s.InstanceCert == "") != (s.InstanceKey == "") {
 		refuse("CF_INSTANCE_CERT and CF_INSTANCE_KEY: set both or neither")
 	}
