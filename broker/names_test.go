@@ -23,6 +23,9 @@ func TestNamesNeedADirectory(t *testing.T) {
 	b.cfg.Names = true
 	b.restart()
 	b.ok()(b.UpdateService(ctx, s, controller.Change{Parameters: raw(`{"allow_add":["app:frontend",` + labelled + `]}`)}))
+	is := b.statusOf(s)
+	require.Contains(t, is.Warnings, "app:frontend was not looked up yet and allows nobody")
+	require.Equal(t, `{"origin":"instance","grant":"org:.","stands_for":"cf:org:`+home.OrgGUID+`"}`, string(is.Routes[0].Grants[1]))
 	b.cfg.Names = false
 	b.restart()
 	// What is there may stay, or nobody could take a grant back.

@@ -3,7 +3,9 @@ package grants
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants/names"
 )
@@ -87,6 +89,30 @@ type Naming struct {
 	// if it was never looked up.
 	Resolution names.Resolution
 	Known      bool
+}
+
+// Warning tells the developer what is wrong with the name; "": nothing. now is the
+// time of the question.
+func (n Naming) Warning(now time.Time) string {
+	what := map[names.Kind]string{names.App: "no app bears this name", names.Space: "no space bears this name", names.Labelled: "no app bears these labels"}[n.Reference.Name.Kind]
+	switch holders := n.Resolution.At(now); {
+	case n.Reference.Name.Kind == names.OwnOrg:
+		return ""
+	case !n.Known:
+		return fmt.Sprintf("%s was not looked up yet and allows nobody", n.Written.Source)
+	case n.Resolution.Missing.IsZero() && n.Resolution.Trimmed:
+		return fmt.Sprintf("%s: more than %d apps bear these labels; the others are left out", n.Written.Source, names.MaxHolders)
+	case n.Resolution.Missing.IsZero():
+		return ""
+	case len(holders) > 0:
+		return fmt.Sprintf("%s: %s since %s; those that did are let in until %s at the latest", n.Written.Source, what,
+			n.Resolution.Missing.Format(time.RFC3339), latest(holders).Format(time.RFC3339))
+	}
+	return fmt.Sprintf("%s: %s since %s, so it allows nobody", n.Written.Source, what, n.Resolution.Missing.Format(time.RFC3339))
+}
+
+func latest(holders []names.Holder) time.Time {
+	return slices.MaxFunc(holders, func(a, b names.Holder) int { return a.Until.Compare(b.Until) }).Until
 }
 
 // Namings are the route's sources by name, those of the instance first.

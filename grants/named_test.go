@@ -128,6 +128,27 @@ func TestWhatWasWrittenIsKept(t *testing.T) {
 	assert.Len(t, access.References(), 2)
 }
 
+func TestWarningsOfNames(t *testing.T) {
+	warns := func(entry string, resolution *names.Resolution) string {
+		access, book := byName(t, entry)
+		if resolution != nil {
+			book.Turn(names.NewPage(map[names.Reference]names.Resolution{access.References()[0]: *resolution}))
+		}
+		return access.Namings()[0].Warning(now)
+	}
+	missing := names.Resolution{Missing: now.Add(-time.Hour)}
+	assert.Equal(t, "app:frontend was not looked up yet and allows nobody", warns("app:frontend", nil))
+	assert.Equal(t, "space:shop: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody", warns("space:shop", &missing))
+	assert.Contains(t, warns(labelled, &missing), "no app bears these labels since")
+	assert.Contains(t, warns(labelled, &names.Resolution{Holders: []names.Holder{holder(frontend)}, Trimmed: true}), "more than 1000")
+	missing.Holders = []names.Holder{{ID: guid(frontend), Until: now.Add(time.Minute)}}
+	assert.Contains(t, warns("app:frontend", &missing), "let in until 2026-05-04T10:16:00Z")
+	missing.Holders[0].Until = now
+	assert.Contains(t, warns("app:frontend", &missing), "allows nobody")
+	assert.Empty(t, warns("app:frontend", &names.Resolution{Holders: []names.Holder{holder(frontend)}}))
+	assert.Empty(t, warns("org:.", nil))
+}
+
 // Routes of one instance share what they have in common, by name too; a route of
 // another instance without names is left alone by new pages.
 func TestPagesReachTheNextRequest(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/mtls-authz/mtls-authz/api"
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cloud"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
-	"github.com/mtls-authz/mtls-authz/directory"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
 	"github.com/mtls-authz/mtls-authz/gateway/front"
@@ -81,8 +81,7 @@ type server struct {
 	redis     redis.UniversalClient
 	selftest  *selftest.SelfTest
 	signer    *assertion.Signer
-	// directory is nil without CF_CLIENT_ID.
-	directory *directory.Directory
+	cloud     *cloud.Cloud
 	gateway   *gateway.Gateway
 	broker    http.Handler
 	api       http.Handler
@@ -106,9 +105,10 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
-	if err := g.buildDirectory(); err != nil {
+	if g.cloud, err = cloud.New(s, g.store, g.extraRoots, log); err != nil {
 		return nil, err
 	}
+	g.background = append(g.background, g.cloud.Run)
 	tokens, err := g.store.Key(ctx, store.TokenKeyName)
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	}
 	g.broker = broker.New(broker.Config{
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
-		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.directory != nil,
+		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.cloud.Names(),
 		Credentials: g.brokerCredentials(),
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
 		Log:         log,

@@ -60,7 +60,8 @@ func (e *environment) lookup(name string) (value, source string) {
 			return "https://" + uris[0], "VCAP_APPLICATION"
 		}
 	case "CF_API_URL":
-		if e.app != nil && e.app.CFAPI != "" {
+		// Nobody chose it: where it is of no use, it must not stop the start.
+		if e.app != nil && new(Settings).setCFAPIURL(e.app.CFAPI) == nil {
 			return e.app.CFAPI, "VCAP_APPLICATION"
 		}
 	case "STORE_URL":
