@@ -98,12 +98,12 @@ func (d *Directory) fetch(ctx context.Context, kind grants.Kind, ids []identity.
 		}
 		for _, r := range page.Resources {
 			one := Label{Name: r.Name, Space: r.space(), Org: r.org()}
-			switch kind {
-			case grants.App:
+			switch path {
+			case appsPath:
 				one.Org = orgOf[r.space()]
-			case grants.Space:
+			case spacesPath:
 				one.Space = r.ID.GUID
-			case grants.Org:
+			case orgsPath:
 				one.Org = r.ID.GUID
 			}
 			found[r.ID.GUID] = one

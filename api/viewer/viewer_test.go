@@ -74,8 +74,18 @@ func TestTokensThatAreNone(t *testing.T) {
 	w.cloud.Permit(instance, "developer", capi.Permissions{Read: true, Manage: true})
 	token := w.cloud.Login("developer")
 	for _, headers := range [][]string{
-		nil, {""}, {"bearer"}, {"bearer "}, {token}, {"Basic " + token}, {"bearer " + token, "bearer " + token}, {"bearer  " + token},
-		{"bearer " + token + " x"}, {"bearer " + token + "\r\nX: y"}, {"bearer " + token + "\x00"}, {"bearer " + strings.Repeat("x", 16<<10+1)},
+		nil,
+		{""},
+		{"bearer"},
+		{"bearer "},
+		{token},
+		{"Basic " + token},
+		{"bearer " + token, "bearer " + token},
+		{"bearer  " + token},
+		{"bearer " + token + " x"},
+		{"bearer " + token + "\r\nX: y"},
+		{"bearer " + token + "\x00"},
+		{"bearer " + strings.Repeat("x", 16<<10+1)},
 	} {
 		before := w.cloud.Calls(path)
 		w.permits(t, with(headers...), instance, false, false, viewer.ErrNoToken)
@@ -126,8 +136,13 @@ func TestWithoutCloudController(t *testing.T) {
 	w.cloud.Permit(instance, "developer", capi.Permissions{Read: true, Manage: true})
 	developer := with("bearer " + w.cloud.Login("developer"))
 	for _, fault := range []capi.Fault{
-		{Path: "/", Status: 500}, {Path: "/", Status: 429}, {Path: "/", Status: 403}, {Path: "/", Status: 302, Header: http.Header{"Location": {"/v3"}}},
-		{Path: "/", Status: 200, Body: "<html>"}, {Path: "/", Status: 200, Body: `{"read":"yes"}`}, {Path: "/", Status: 202, Body: `{"read":true,"manage":true}`},
+		{Path: "/", Status: 500},
+		{Path: "/", Status: 429},
+		{Path: "/", Status: 403},
+		{Path: "/", Status: 302, Header: http.Header{"Location": {"/v3"}}},
+		{Path: "/", Status: 200, Body: "<html>"},
+		{Path: "/", Status: 200, Body: `{"read":"yes"}`},
+		{Path: "/", Status: 202, Body: `{"read":true,"manage":true}`},
 	} {
 		w.cloud.Fail(fault)
 		w.permits(t, developer, instance, false, false, viewer.ErrUnavailable)
