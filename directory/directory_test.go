@@ -313,3 +313,28 @@ func TestAnySequenceOfRenames(t *testing.T) {
 		w.standsFor(reference, want...)
 	}
 }
+
+// A server that gives more than it was asked for (a filter that it does not know)
+// lets nobody in.
+func TestAnswersToOtherQuestions(t *testing.T) {
+	w := newWorld(t)
+	app, space, label := w.of("app:frontend"), w.of("space:monitoring"), w.labelled("shop", "team=payments")
+	list := func(resources string) string {
+		return `{"pagination":{"total_pages":1},"resources":[` + resources + `]}`
+	}
+	entity := func(id, name, parent, labels string) string {
+		return fmt.Sprintf(`{"guid":%q,"name":%q,"metadata":{"labels":%s},"relationships":{%s}}`, id, name, labels, parent)
+	}
+	in := func(space string) string { return `"space":{"data":{"guid":"` + space + `"}}` }
+	w.cloud.Fail(capi.Fault{Path: "/v3/apps", Status: 200, Body: list(strings.Join([]string{
+		entity(foreign, "frontend", in(theirs), `{"team":"payments"}`), entity(scraper, "admin", in(shop), `{"team":"other"}`),
+		entity(green, "frontend", ``, `{"team":"payments"}`), `{"guid":"not-a-guid","name":"frontend","relationships":{` + in(shop) + `},"metadata":{"labels":{"team":"payments"}}}`,
+	}, ","))})
+	require.NoError(t, w.look())
+	w.standsFor(app)
+	w.standsFor(label)
+	w.standsFor(space, monitoring)
+	w.cloud.Fail(capi.Fault{Path: "/v3/spaces", Status: 200, Body: list(entity(theirs, "monitoring", `"organization":{"data":{"guid":"`+globex+`"}}`, `{}`))})
+	require.NoError(t, w.look())
+	w.standsFor(space)
+}

@@ -82,7 +82,7 @@ type placed struct {
 }
 
 // find returns what bears each name; names of orgs that the client cannot see are
-// left out. Whatever an answer holds that was not asked for is left out too.
+// left out. What an answer holds that was not asked for counts for nobody.
 func (d *Directory) find(ctx context.Context, wanted []names.Reference) (map[names.Reference][]identity.GUID, error) {
 	wanted, err := d.visible(ctx, wanted)
 	if err != nil {
@@ -166,16 +166,14 @@ func (d *Directory) named(ctx context.Context, path, within string, wanted []pla
 		return strings.Compare(a.name, b.name)
 	})
 	for chunk := range chunks(slices.Compact(wanted)) {
-		asked, places, called := map[placed]bool{}, []identity.GUID{}, map[string]bool{}
+		places, called := []identity.GUID{}, map[string]bool{}
 		for _, one := range chunk {
-			asked[one], called[one.name], places = true, true, append(places, one.in)
+			called[one.name], places = true, append(places, one.in)
 		}
 		query := url.Values{"names": {joined(slices.Sorted(maps.Keys(called)))}, within: {joined(texts(unique(places)))}}
 		err := d.list(ctx, path, query, func(page list) {
 			for _, r := range page.Resources {
-				if one := (placed{in(r), r.Name}); asked[one] {
-					found[one] = r.ID.GUID
-				}
+				found[placed{in(r), r.Name}] = r.ID.GUID // where it is, not where it was asked for
 			}
 		})
 		if err != nil {
@@ -238,7 +236,6 @@ func joined(values []string) string {
 	escaped := make([]string, len(values))
 	for i, value := range values {
 		escaped[i] = url.PathEscape(value)
-		escaped[i] = strings.ReplaceAll(escaped[i], ",", "%2C")
 	}
 	return strings.Join(escaped, ",")
 }
