@@ -23,7 +23,7 @@ func (b *broker) checkParameters(p, former parameters.Parameters, plan grants.Sc
 	if !b.AllowReport && reportsMore(p, former) {
 		return osb.BadRequest("report mode is switched off by the operator of this platform")
 	}
-	return nil
+	return b.checkNames(p, former)
 }
 
 func reportsMore(p, former parameters.Parameters) bool {

@@ -41,6 +41,9 @@ type Config struct {
 	AllowWildcards bool
 	// AllowReport permits report mode. Default: refused.
 	AllowReport bool
+	// Names permits sources by name: somebody looks them up. Default: refused, but
+	// for the own org.
+	Names bool
 	// Credentials are who may call the broker; see [Credentials].
 	Credentials Credentials
 	// Policy returns the revision of the policy in force and the operator's

@@ -41,6 +41,8 @@ type routeStatus struct {
 type grantStatus struct {
 	Origin string          `json:"origin"`
 	Grant  json.RawMessage `json:"grant"`
+	// StandsFor is the source by guid where the grant has a name.
+	StandsFor string `json:"stands_for,omitempty"`
 }
 
 // What an answer shows of many grants: a developer can make their number times
@@ -73,6 +75,7 @@ func (b *broker) status(instance store.Instance, bindings []store.Binding) *stat
 			continue
 		}
 		s.Routes = append(s.Routes, routeStatusOf(access.Live(b.Now(), site), &budget))
+		s.warnNames(access, b.Now())
 	}
 	s.warnParameters(instance.Parameters, bound, b.Now())
 	for _, binding := range bindings {
@@ -88,11 +91,11 @@ func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 		Grants: []grantStatus{}, GrantsTotal: len(live.Rules),
 	}
 	for _, rule := range live.Rules[:min(len(live.Rules), maxGrantsShown)] {
-		grant, _ := rule.MarshalJSON() // strings cannot fail
+		grant, _ := rule.Written().MarshalJSON() // strings cannot fail
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		r.Grants = append(r.Grants, grantStatus{rule.Origin.String(), grant})
+		r.Grants = append(r.Grants, grantStatus{rule.Origin.String(), grant, standsFor(rule)})
 	}
 	return r
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // formatVersion changes when the meaning of keys or entries does.
-const formatVersion = 2
+const formatVersion = 3
 
 // keyOf digests the gateway's version, the policy, the binding's revision with
-// its set of unexpired grants (which the next expiry identifies within a
-// revision), and the values that the policy can read. It also returns how long
+// its set of unexpired grants (which the next expiry and what names stand for
+// identify within a revision), and the values that the policy can read. It also returns how long
 // these values are.
 func (c *Cache) keyOf(r *rego.Request, needed *reads.Key) (k entry.Key, free int) {
 	b := make([]byte, 0, 1<<10) // on the stack unless the values are longer
@@ -26,6 +26,7 @@ func (c *Cache) keyOf(r *rego.Request, needed *reads.Key) (k entry.Key, free int
 	b = appendText(b, r.Live.Binding)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Live.Revision))
 	b = binary.BigEndian.AppendUint64(b, nanos(r.Live.Until))
+	b = appendText(b, r.Live.Resolution)
 	b = binary.BigEndian.AppendUint32(b, uint32(needed.Paths))
 	fixed := len(b)
 	b = r.AppendPaths(b, needed.Paths)

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/mtls-authz/mtls-authz/cache"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
@@ -31,6 +33,10 @@ func TestEveryPartOfARequestIsInTheKey(t *testing.T) {
 				r.Live = a.Live(start, nil)
 			},
 			func(r *rego.Request) { r.Live = expiring.Live(start.Add(5*time.Minute), reading.Site()) },
+			func(r *rego.Request) { r.Live = standingFor(t, frontend).Live(start, reading.Site()) },
+			func(r *rego.Request) { r.Live = standingFor(t, metrics).Live(start, reading.Site()) },
+			func(r *rego.Request) { r.Live = standingFor(t, frontend, metrics).Live(start, reading.Site()) },
+			func(r *rego.Request) { r.Live = standingFor(t).Live(start, reading.Site()) },
 			func(r *rego.Request) { r.Live = expiring.Live(start.Add(10*time.Minute), reading.Site()) },
 		},
 		"Caller": {
@@ -64,6 +70,20 @@ func TestEveryPartOfARequestIsInTheKey(t *testing.T) {
 		assert.Equal(t, 5, count, "a new field of %s: is it in the key?", field)
 	}
 	assert.Equal(t, cache.KeyOf(fresh()), cache.KeyOf(fresh()))
+}
+
+// standingFor is the binding with a source by name that stands for these apps.
+func standingFor(t *testing.T, apps ...string) *grants.Access {
+	book := &names.Book{}
+	made := access(t, 7, `["app:frontend"]`)
+	made.Names = book
+	var holders []names.Holder
+	for _, app := range apps {
+		holders = append(holders, names.Holder{ID: guid(app)})
+	}
+	reference := names.Name{Kind: names.App, App: "frontend"}.From(guid(acme), guid(shop))
+	book.Turn(names.NewPage(map[names.Reference]names.Resolution{reference: {Holders: holders}}))
+	return made
 }
 
 // Parts next to each other do not run together.

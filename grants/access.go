@@ -1,13 +1,12 @@
 package grants
 
 import (
-	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/route"
-
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -34,10 +33,22 @@ func (o Origin) String() string {
 	return ""
 }
 
-// A Rule is a grant that applies to a route, with its origin.
+// A Rule is a grant that applies to a route, with its origin. Its source is
+// never Named in [Live]: it is one that the name stands for.
 type Rule struct {
 	Grant
 	Origin Origin
+
+	written *Grant // nil: as Grant
+}
+
+// Written is the grant as its owner wrote it, with a name as its source where it
+// was given by name.
+func (r Rule) Written() Grant {
+	if r.written != nil {
+		return *r.written
+	}
+	return r.Grant
 }
 
 // Policy names the rule as the decision line does: route:<source> for what the
@@ -59,7 +70,9 @@ func (s *Site) rules() []Rule {
 	if s == nil {
 		return nil
 	}
-	return sortedRules(s.Grants, FromOperator)
+	return slices.DeleteFunc(sortedRules(s.Grants, FromOperator), func(r Rule) bool {
+		return r.Source.Kind == Named // within no org, it stands for nobody
+	})
 }
 
 // Access is what applies to one bound route: its owner, its scope, its mode
@@ -81,9 +94,12 @@ type Access struct {
 	Labels map[string]string
 	// Revision is the store's revision of the newer of instance and binding.
 	Revision int64
+	// Names tells what sources by name stand for; nil: for nobody.
+	Names *names.Book
 
 	common *Common
 	own    []Rule // of the binding
+	named  bool   // own has sources by name
 	live   atomic.Pointer[Live]
 }
 
@@ -110,7 +126,7 @@ func sortedRules(list []Grant, origin Origin) []Rule {
 	}
 	rules := make([]Rule, len(list))
 	for i, grant := range list {
-		rules[i] = Rule{grant, origin}
+		rules[i] = Rule{Grant: grant, Origin: origin}
 	}
 	sortRules(rules)
 	return rules
@@ -119,14 +135,7 @@ func sortedRules(list []Grant, origin Origin) []Rule {
 // sortRules orders by source, so that a caller's rules are found by binary
 // search, and keeps the order within one source.
 func sortRules(rules []Rule) {
-	slices.SortStableFunc(rules, func(a, b Rule) int { return compareSources(a.Source, b.Source) })
-}
-
-func compareSources(a, b Source) int {
-	if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
-		return c
-	}
-	return slices.Compare(a.ID[:], b.ID[:])
+	slices.SortStableFunc(rules, func(a, b Rule) int { return a.Source.Compare(b.Source) })
 }
 
 // Live are the grants of a route that have not expired, the operator's
@@ -141,78 +150,12 @@ type Live struct {
 	// HasMethods and HasPaths report whether a rule has that condition: then
 	// method or path decide, and must be unambiguous.
 	HasMethods, HasPaths bool
+	// Resolution digests what the names of the route's sources stand for: two
+	// equal ones of one revision have the same grants. "": there are no names.
+	Resolution string
 
 	site *Site
-}
-
-// Live returns the route's unexpired grants at now together with the
-// operator's.
-func (a *Access) Live(now time.Time, site *Site) *Live {
-	if live := a.live.Load(); live.holds(now, site) {
-		return live
-	}
-	live := a.makeLive(now, site)
-	live.Access = a
-	a.live.Store(live)
-	return live
-}
-
-// holds reports whether these are still the grants.
-func (l *Live) holds(now time.Time, site *Site) bool {
-	return l != nil && l.site == site && (l.Until.IsZero() || now.Before(l.Until))
-}
-
-// makeLive takes what the route has in common with others, if it has nothing
-// else.
-func (a *Access) makeLive(now time.Time, site *Site) *Live {
-	common, operators := a.common, site.rules()
-	if common == nil {
-		common = &Common{}
-	}
-	here := func(r Rule) bool { return r.limited() && r.applies(a.Route) }
-	if len(a.own) == 0 && !slices.ContainsFunc(common.limited, here) && !slices.ContainsFunc(operators, here) {
-		live := *common.at(now, site, operators)
-		return &live
-	}
-	return newLive(now, site, func(r Rule) bool { return r.applies(a.Route) }, common.rules, a.own, operators)
-}
-
-// newLive makes the grants of some lists, each sorted, that apply and have not
-// expired. It shares a list's memory where nothing is left out and nothing comes
-// to it.
-func newLive(now time.Time, site *Site, applies func(Rule) bool, lists ...[]Rule) *Live {
-	live := &Live{site: site}
-	gone := func(r Rule) bool { return !applies(r) || r.Expired(now) }
-	var parts [][]Rule
-	for _, list := range lists {
-		if slices.ContainsFunc(list, gone) {
-			list = slices.DeleteFunc(slices.Clone(list), gone)
-		}
-		if len(list) > 0 {
-			parts = append(parts, slices.Clip(list))
-		}
-	}
-	if len(parts) == 1 {
-		live.Rules = parts[0]
-	} else {
-		live.Rules = slices.Concat(parts...)
-		sortRules(live.Rules)
-	}
-	for _, rule := range live.Rules {
-		live.note(rule.Terms)
-	}
-	return live
-}
-
-func (l *Live) note(terms *Terms) {
-	if terms == nil {
-		return
-	}
-	l.HasMethods = l.HasMethods || terms.Methods != nil
-	l.HasPaths = l.HasPaths || terms.Paths != nil
-	if !terms.Expires.IsZero() && (l.Until.IsZero() || terms.Expires.Before(l.Until)) {
-		l.Until = terms.Expires
-	}
+	page *names.Page // that the names were looked up in
 }
 
 // Match returns the rule that allows the caller this method and path, given by
@@ -225,8 +168,8 @@ func (l *Live) Match(caller identity.Caller, method string, segments []string) (
 	}
 	var operators Rule
 	for kind := App; kind <= Any; kind++ {
-		for _, rule := range l.of(kind.of(caller)) {
-			if !rule.Terms.matches(method, segments) {
+		for _, rule := range l.of(kind.Of(caller)) {
+			if !rule.Terms.Matches(method, segments) {
 				continue
 			}
 			if rule.Origin != FromOperator {
@@ -242,7 +185,7 @@ func (l *Live) Match(caller identity.Caller, method string, segments []string) (
 
 // of returns the rules for exactly this source.
 func (l *Live) of(source Source) []Rule {
-	from, found := slices.BinarySearchFunc(l.Rules, source, func(r Rule, s Source) int { return compareSources(r.Source, s) })
+	from, found := slices.BinarySearchFunc(l.Rules, source, func(r Rule, s Source) int { return r.Source.Compare(s) })
 	if !found {
 		return nil
 	}

@@ -15,6 +15,9 @@ const (
 	// MaxOfSource bounds the entries and the path patterns of one source in a
 	// list: the policy looks at them one after the other.
 	MaxOfSource = 100
+	// MaxNames bounds the sources by name of a list: each is looked up again and
+	// again.
+	MaxNames = 100
 )
 
 // ParseList reads a list of entries, such as allow, and refuses what contradicts itself.
@@ -38,13 +41,19 @@ func CheckList(name string, list []Grant) error {
 	firsts := make(map[Source]Grant, len(list))
 	seen := map[string]bool{} // of the sources that are there more than once
 	patterns := map[Source]int{}
-	plain, anyone := 0, -1
+	plain, anyone, named := 0, -1, 0
 	for i, grant := range list {
 		if !grant.IsConditional() {
 			plain++
 			if grant.Source.Kind == Any {
 				anyone = i
 			}
+		}
+		if grant.Source.Kind == Named {
+			named++
+		}
+		if named > MaxNames {
+			return fmt.Errorf("%s[%d]: more than %d sources by name; use space:<name>, labels or guids to say it in fewer", name, i, MaxNames)
 		}
 		patterns[grant.Source] += max(1, len(grant.paths()))
 		if patterns[grant.Source] > MaxOfSource {

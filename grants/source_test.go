@@ -28,7 +28,6 @@ func TestSources(t *testing.T) {
 
 func TestReservedSourcesHaveTheirOwnError(t *testing.T) {
 	for _, text := range []string{
-		"app:" + frontend, "app:frontend", "space:" + shop, "org:" + acme, "app:", "apps", "apps:",
 		"spiffe://cf/app", "spiffe:", "oidc:issuer", "x509:CN=a",
 	} {
 		source, err := grants.ParseSource(text)

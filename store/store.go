@@ -13,6 +13,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/store/database"
 	"github.com/mtls-authz/mtls-authz/store/list"
 	"github.com/mtls-authz/mtls-authz/store/record"
+	"github.com/mtls-authz/mtls-authz/store/resolution"
 	"github.com/mtls-authz/mtls-authz/store/usage"
 	"github.com/mtls-authz/mtls-authz/store/view"
 )
@@ -95,6 +96,8 @@ type Store struct {
 	uses *usage.Uses
 	// board has what gateways tell one another.
 	board *board.Board
+	// names has what sources by name stand for.
+	names *resolution.Resolutions
 	// writing holds one transaction at a time, so that changes that wait hold
 	// no connection.
 	writing chan struct{}
@@ -124,11 +127,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	writing := make(chan struct{}, 1)
+	resolved := resolution.New(db, resolution.Config{Timeout: cfg.Timeout, PollInterval: cfg.PollInterval, Turn: writing, Now: cfg.Now})
 	s := &Store{
-		cfg: cfg, db: db, writing: writing,
+		cfg: cfg, db: db, writing: writing, names: resolved,
 		view: view.New(db, view.Config{
 			ReportAllowed: cfg.ReportAllowed, Timeout: cfg.Timeout, PollInterval: cfg.PollInterval, MaxStale: cfg.MaxStale,
-			Progress: cfg.Progress, Now: cfg.Now,
+			Progress: cfg.Progress, Now: cfg.Now, Names: resolved.Book(),
 		}),
 		uses:  usage.New(db, usage.Config{Timeout: cfg.Timeout, Interval: cfg.UsageInterval, Turn: writing}),
 		board: board.New(db, board.Config{Timeout: cfg.Timeout, Turn: writing, Now: cfg.Now}),
@@ -136,6 +140,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	err = s.ping(ctx)
 	if err == nil {
 		err = db.Migrate(ctx)
+	}
+	if err == nil {
+		err = s.names.Load(ctx)
 	}
 	if err == nil {
 		err = s.view.Load(ctx)
@@ -147,6 +154,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.stop = stop
 	s.running.Go(func() { s.view.Follow(background) })
 	s.running.Go(func() { s.uses.Run(background) })
+	s.running.Go(func() { s.names.Follow(background) })
 	return s, nil
 }
 
@@ -164,6 +172,9 @@ func (s *Store) View() *view.View { return s.view }
 // Board is where the gateways on this database tell one another what they have
 // found out.
 func (s *Store) Board() *board.Board { return s.board }
+
+// Names is what sources by name stand for.
+func (s *Store) Names() *resolution.Resolutions { return s.names }
 
 // Used notes that a request was allowed by a binding; see [BoundRoute]. It is for
 // the hot path: it never waits, and allocates only where it has not been used for

@@ -18,6 +18,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/authorities"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cloud"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
@@ -83,6 +84,7 @@ type server struct {
 	redis    redis.UniversalClient
 	selftest *selftest.SelfTest
 	signer   *assertion.Signer
+	cloud    *cloud.Cloud
 	gateway  *gateway.Gateway
 	broker   http.Handler
 	api      http.Handler
@@ -110,6 +112,10 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
+	if g.cloud, err = cloud.New(s, g.store, g.extraRoots, log); err != nil {
+		return nil, err
+	}
+	g.background = append(g.background, g.cloud.Run)
 	tokens, err := g.store.Key(ctx, store.TokenKeyName)
 	if err != nil {
 		return nil, err
@@ -119,7 +125,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	}
 	g.broker = broker.New(broker.Config{
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
-		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
+		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.cloud.Names(),
 		Credentials: g.brokerCredentials(),
 		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
 		Log:         log,

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
@@ -20,6 +21,8 @@ type Bound struct {
 	// Common are the instance's grants, for its routes to share; nil: this route
 	// shares them with no other.
 	Common *grants.Common
+	// Names tells what sources by name stand for; nil: for nobody.
+	Names *names.Book
 	// ReportAllowed is the operator's word on report mode.
 	ReportAllowed bool
 }
@@ -28,7 +31,7 @@ type Bound struct {
 // plan's scope, into what applies to the bound route.
 func NewAccess(b Bound) *grants.Access {
 	a := &grants.Access{
-		Binding: b.Binding, Route: b.Route, Owner: b.Owner, Revision: b.Revision,
+		Binding: b.Binding, Route: b.Route, Owner: b.Owner, Revision: b.Revision, Names: b.Names,
 		Scope:  grants.Narrowest(b.Plan, b.Instance.Scope, b.OfBinding.Scope),
 		Assert: b.Instance.Assert,
 		Labels: mergeLabels(b.Instance.Labels, b.OfBinding.Labels),

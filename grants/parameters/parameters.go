@@ -14,6 +14,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/route"
+	"github.com/mtls-authz/mtls-authz/grants/terms"
 )
 
 // Parameters are what a developer gives to a service instance or a binding, in
@@ -184,7 +185,7 @@ func (d document) metadata(p *Parameters) error {
 		if !labelKey.MatchString(key) {
 			return fmt.Errorf("annotation %q: expected a key of letters, digits, '-', '_', '.', at most 63 characters, a DNS prefix allowed", clip(key))
 		}
-		if _, err := grants.ParseNote("annotation "+key, p.Annotations[key], maxAnnotation); err != nil {
+		if _, err := terms.ParseNote("annotation "+key, p.Annotations[key], maxAnnotation); err != nil {
 			return err
 		}
 	}

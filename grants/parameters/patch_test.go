@@ -73,7 +73,7 @@ func TestRefusedUpdateChangesNothing(t *testing.T) {
 	p := allowing(t, app)
 	for _, patch := range []string{
 		`[]`, `{`, `{"scope":"x"}`, `{"scope":{}}`, `{"allow":{}}`, `{"alow":[]}`, `{"labels":"x"}`, `{"labels":{"a":{"b":"c"}}}`,
-		`{"allow_add":["cf:nobody"]}`, `{"allow_remove":["app:x"]}`, `{"allow_add":"` + app + `"}`, `{"allow_remove":{}}`,
+		`{"allow_add":["cf:nobody"]}`, `{"allow_remove":["app:"]}`, `{"allow_add":"` + app + `"}`, `{"allow_remove":{}}`,
 		`{"scope":"org","allow_add":["cf:any"]}`, `{"allow":["cf:any"],"allow_add":["` + app2 + `"]}`,
 	} {
 		after, err := p.Update([]byte(patch), now)

@@ -91,7 +91,7 @@ func TestSchemaPatternsTakeWhatTheParserTakes(t *testing.T) {
 	for _, source := range []string{app, space, org, "cf:any"} {
 		assert.Regexp(t, pattern("source"), source)
 	}
-	for _, source := range []string{"app:x", "cf:app:x", "cf:any:" + frontend, "spiffe://a/b", "cf:app:" + frontend + "0"} {
+	for _, source := range []string{"app:x/y/z", "cf:app:x", "cf:any:" + frontend, "spiffe://a/b", "cf:app:" + frontend + "0"} {
 		assert.NotRegexp(t, pattern("source"), source)
 	}
 	for _, r := range []string{"a.b", "*.a.b", "a_b.c/d", "a.b/c:d@e", "a.b/c/d"} {
@@ -102,4 +102,17 @@ func TestSchemaPatternsTakeWhatTheParserTakes(t *testing.T) {
 	}
 	entry := definitions["entry"].(map[string]any)["oneOf"].([]any)[1].(map[string]any)["properties"].(map[string]any)
 	assert.Equal(t, []string{"expires", "methods", "paths", "reason", "routes", "source"}, slices.Sorted(maps.Keys(entry)))
+}
+
+// The schema describes sources by name too.
+func TestSchemaDescribesNames(t *testing.T) {
+	definitions := parameters.Schema(parameters.CreateInstance)["definitions"].(map[string]any)
+	sources := regexp.MustCompile(definitions["source"].(map[string]any)["pattern"].(string))
+	for _, source := range []string{"app:frontend", "app:shop/frontend", "space:monitoring", "org:."} {
+		assert.Regexp(t, sources, given(t, `{"allow":["`+source+`"]}`).Allow[0].Source.String())
+	}
+	labels := definitions["entry"].(map[string]any)["oneOf"].([]any)[2].(map[string]any)["properties"].(map[string]any)["labels"].(map[string]any)
+	for text, fits := range map[string]bool{"team=payments": true, "a=b,c=d": true, "!team": false, "team": false, "a=b, c=d": false} {
+		assert.Equal(t, fits, regexp.MustCompile(labels["pattern"].(string)).MatchString(text), text)
+	}
 }

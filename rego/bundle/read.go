@@ -157,6 +157,11 @@ func (b *Bundle) readSite() error {
 	if err != nil {
 		return Refuse(StepGrants, nil, "data.site.grants: %v", err)
 	}
+	for i, grant := range parsed.Allow {
+		if grant.Source.Kind == grants.Named {
+			return Refuse(StepGrants, nil, "data.site.grants[%d]: source %q: the operator's grants belong to no org in which a name could be looked up; use cf:app:<guid>, cf:space:<guid> or cf:org:<guid>", i, grant.Source)
+		}
+	}
 	b.Site.Grants = parsed.Allow
 	return nil
 }

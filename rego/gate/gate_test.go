@@ -225,6 +225,7 @@ func TestRefusedData(t *testing.T) {
 		{`{"site":{"grants":[1]}}`, "data.site.grants"},
 		{`{"site":{"grants":["cf:app:x"]}}`, `cf:app:x`},
 		{`{"site":{"grants":["spiffe://x"]}}`, "reserved"},
+		{`{"site":{"grants":["cf:any",{"source":"app:frontend","paths":["/a"]}]}}`, "grants[1]"},
 		{`{"site":{"grants":["cf:any","cf:any"]}}`, "cf:any"},
 		{`{"site":{"grants":[{"source":"cf:any","paths":["a"]}]}}`, `"a"`},
 		{`{"site":{"grants":[{"source":"cf:any","method":["GET"]}]}}`, "method"},

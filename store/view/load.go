@@ -44,7 +44,7 @@ func newOwner(i record.Instance) owner { return owner{i, grants.NewCommon(i.Para
 func (v *View) newAccess(of owner, b record.Binding) *grants.Access {
 	return parameters.NewAccess(parameters.Bound{
 		Binding: b.ID, Route: b.Route, Owner: of.Owner, Plan: of.Plan, Revision: max(of.Revision, b.Revision),
-		Instance: of.Parameters, OfBinding: b.Parameters, Common: of.common, ReportAllowed: v.cfg.ReportAllowed,
+		Instance: of.Parameters, OfBinding: b.Parameters, Common: of.common, ReportAllowed: v.cfg.ReportAllowed, Names: v.cfg.Names,
 	})
 }
 

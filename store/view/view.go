@@ -10,6 +10,7 @@ package view
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/store/database"
 )
 
@@ -32,6 +34,8 @@ type Config struct {
 	// PollInterval is how often changes are looked for, MaxStale how long the
 	// view may be decided by without the database.
 	PollInterval, MaxStale time.Duration
+	// Names tells what sources by name stand for.
+	Names *names.Book
 	// Progress is told while many bindings are loaded.
 	Progress func(loaded, total int)
 	// Now is the clock.
@@ -50,6 +54,8 @@ type View struct {
 
 	mu         sync.Mutex
 	ofInstance map[string][]string // instance id -> binding ids
+	// named has the instances with sources by name that are looked up.
+	named map[string]map[names.Reference]bool
 	// synced is the revision up to which all changes are here; ahead holds
 	// the instances that are here at a later one.
 	synced int64
@@ -58,7 +64,7 @@ type View struct {
 
 // New returns an empty view of a database; see [View.Load] and [View.Follow].
 func New(db *database.Database, cfg Config) *View {
-	v := &View{cfg: cfg, db: db, ofInstance: map[string][]string{}, ahead: map[string]int64{}}
+	v := &View{cfg: cfg, db: db, ofInstance: map[string][]string{}, named: map[string]map[names.Reference]bool{}, ahead: map[string]int64{}}
 	v.damaged.Store(&[]error{})
 	v.contact.Store(&contact{})
 	return v
@@ -76,6 +82,17 @@ func (v *View) Access(bindingID string) *grants.Access {
 		return found.(*grants.Access)
 	}
 	return nil
+}
+
+// References are the names that somebody has to look up, each once.
+func (v *View) References() map[names.Reference]bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[names.Reference]bool{}
+	for _, references := range v.named {
+		maps.Copy(all, references)
+	}
+	return all
 }
 
 // Synced is the revision up to which every change is in the view.
@@ -150,11 +167,18 @@ func (v *View) sync(revision int64, changed map[string][]*grants.Access) {
 func (v *View) replace(instanceID string, bound []*grants.Access) {
 	former := v.ofInstance[instanceID]
 	delete(v.ofInstance, instanceID)
+	delete(v.named, instanceID)
 	kept := make(map[string]bool, len(bound))
 	for _, access := range bound {
 		v.access.Store(access.Binding, access)
 		kept[access.Binding] = true
 		v.ofInstance[instanceID] = append(v.ofInstance[instanceID], access.Binding)
+		for _, reference := range access.References() {
+			if v.named[instanceID] == nil {
+				v.named[instanceID] = map[names.Reference]bool{}
+			}
+			v.named[instanceID][reference] = true
+		}
 	}
 	for _, id := range former {
 		// Another instance may have the id since.

@@ -34,6 +34,7 @@ func (s *Settings) complete(env *environment) []error {
 	if value, _ := env.lookup("CALLER_CA_FILES"); value == "" && s.InstanceCert == "" {
 		refuse("CALLER_CA_FILES: required where there is no CF_INSTANCE_CERT; the CA that issues instance certificates, ((diego_instance_identity_ca.certificate)) in CredHub")
 	}
+	problems = append(problems, s.checkCloud()...)
 	s.StoreCA = env.storeCA()
 	if s.StoreURL == "" {
 		s.StoreURL = "sqlite://" + filepath.Join(s.DataDir, "mtls-authz.db")
@@ -65,6 +66,18 @@ func (s *Settings) complete(env *environment) []error {
 	if s.GatewayURL != "" && s.RouterAddress.For("") == "" {
 		s.RouterAddress = s.RouterAddress.WithDefault(s.GatewayHost() + ":443")
 		s.settle("ROUTER_ADDRESS", s.GatewayHost()+":443")
+	}
+	return problems
+}
+
+// checkCloud: a client without its secret, or without a Cloud Controller to ask,
+// would look nothing up.
+func (s *Settings) checkCloud() (problems []error) {
+	if (s.CFClientID == "") != (s.CFClientSecret == "") {
+		problems = append(problems, errors.New("CF_CLIENT_ID and CF_CLIENT_SECRET: set both or neither"))
+	}
+	if s.CFClientID != "" && s.CFAPIURL == "" {
+		problems = append(problems, errors.New("CF_API_URL: required with CF_CLIENT_ID; the https URL that cf api shows"))
 	}
 	return problems
 }

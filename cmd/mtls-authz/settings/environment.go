@@ -59,6 +59,11 @@ func (e *environment) lookup(name string) (value, source string) {
 		if uris := e.publicURIs(); len(uris) == 1 {
 			return "https://" + uris[0], "VCAP_APPLICATION"
 		}
+	case "CF_API_URL":
+		// Nobody chose it: where it is of no use, it must not stop the start.
+		if e.app != nil && new(Settings).setCFAPIURL(e.app.CFAPI) == nil {
+			return e.app.CFAPI, "VCAP_APPLICATION"
+		}
 	case "STORE_URL":
 		if service := e.tagged("postgres.*"); service != nil {
 			return credentialURL(service, "postgres", "postgres"), fmt.Sprintf("bound service %q", service.Name)

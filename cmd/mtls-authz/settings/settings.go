@@ -54,6 +54,8 @@ type Settings struct {
 	HeaderTimeout, IdleTimeout                     time.Duration
 	MaxHeaderBytes, MaxConnections, MinBodyRate    int
 	MaxURIBytes                                    int
+	CFAPIURL, CFClientID, CFClientSecret           string
+	NameGrace, NameInterval                        time.Duration
 	LogLevel                                       slog.Level
 
 	// MaxStale is how long the state in memory may be decided by without the
@@ -139,6 +141,11 @@ var definitions = []definition{
 	{name: "MAX_URI_BYTES", fallback: "16384", set: numberFrom(1024, 16<<20, func(s *Settings) *int { return &s.MaxURIBytes })},
 	{name: "MAX_CONNECTIONS", fallback: "16384", set: number(1_000_000, func(s *Settings) *int { return &s.MaxConnections })},
 	{name: "MIN_BODY_RATE", fallback: "16", set: numberFrom(0, 1<<30, func(s *Settings) *int { return &s.MinBodyRate })},
+	{name: "CF_API_URL", set: (*Settings).setCFAPIURL},
+	{name: "CF_CLIENT_ID", set: text(func(s *Settings) *string { return &s.CFClientID })},
+	{name: "CF_CLIENT_SECRET", secret: true, set: text(func(s *Settings) *string { return &s.CFClientSecret })},
+	{name: "NAME_GRACE", fallback: "10m", set: duration(func(s *Settings) *time.Duration { return &s.NameGrace })},
+	{name: "NAME_INTERVAL", fallback: "30s", set: duration(func(s *Settings) *time.Duration { return &s.NameInterval })},
 	{name: "LOG_LEVEL", fallback: "info", set: func(s *Settings, v string) error {
 		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
 			return fmt.Errorf("%q: expected debug, info, warn or error", v)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,7 +79,7 @@ func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
 		"CALLER_CA_FILES": "/nowhere/ca.pem", "XFCC_FORMAT": "xml", "ROUTER_ADDRESS": "router", "ROUTER_CA_FILES": "-----BEGIN CERTIFICATE-----\n", "ROUTER_TRUST": "yes",
 		"REPORT_MODE": "off", "ALLOW_WILDCARD_ROUTES": "1", "POLICY_BUNDLE": "http://h/bundle.tar.gz", "POLICY_CANDIDATE": "ftp://h/x", "POLICY_CANDIDATE_SHARE": "NaN", "POLICY_VERIFICATION_KEY_FILE": "/nowhere/key.pem",
 		"CACHE_SHARED": "sometimes", "MIN_BODY_RATE": "-1", "POLICY_TIMEOUT": "50", "POLICY_TIME_ZONE": "Mars/Base", "CACHE_ENTRIES": "-1",
-		"CACHE_TTL": "0s", "CACHE_MAC_KEY": "short-mac", "MAX_IN_FLIGHT": "many", "LOG_LEVEL": "loud", "READ_USERNAME": "reader", "CF_INSTANCE_CERT": "/nowhere/instance.crt",
+		"CACHE_TTL": "0s", "CACHE_MAC_KEY": "short-mac", "MAX_IN_FLIGHT": "many", "LOG_LEVEL": "loud", "READ_USERNAME": "reader", "CF_API_URL": "http://api.example.com", "CF_CLIENT_ID": "gateway", "NAME_GRACE": "-1m", "NAME_INTERVAL": "often", "CF_INSTANCE_CERT": "/nowhere/instance.crt",
 	}
 	_, err := settings.Load(environ(bad))
 	require.Error(t, err)
@@ -98,6 +99,8 @@ func TestContradictionsAreRefused(t *testing.T) {
 	for want, more := range map[string]map[string]string{
 		"BROKER_PASSWORD_PREVIOUS": {"BROKER_PASSWORD_PREVIOUS": password},
 		"READ_USERNAME":            {"READ_PASSWORD": "x"},
+		"CF_CLIENT_ID":             {"CF_API_URL": "https://api.example.com", "CF_CLIENT_SECRET": "x"},
+		"CF_API_URL":               {"CF_CLIENT_ID": "x", "CF_CLIENT_SECRET": "x"},
 		"MAX_IN_FLIGHT_PER_ROUTE":  {"MAX_IN_FLIGHT": "10", "MAX_IN_FLIGHT_PER_ROUTE": "11"},
 	} {
 		_, err := settings.Load(minimal(t, more))
@@ -180,12 +183,12 @@ func TestDataDirNamesTheDatabase(t *testing.T) {
 func TestNoSecretIsPrinted(t *testing.T) {
 	s, err := settings.Load(minimal(t, map[string]string{
 		"BROKER_PASSWORD": "ab://SECRETpassword", "CACHE_MAC_KEY": "x1://SECRETSECRETSECRET", "READ_USERNAME": "r", "READ_PASSWORD": "SECRET",
-		"REDIS_URL": "redis://SECRETTOKEN@h:6379",
+		"REDIS_URL": "redis://SECRETTOKEN@h:6379", "CF_API_URL": "https://api.example.com", "CF_CLIENT_ID": "reader", "CF_CLIENT_SECRET": "SECRET",
 	}))
 	require.NoError(t, err)
 	var out bytes.Buffer
 	require.NoError(t, s.Print(&out))
-	assert.NotContains(t, out.String(), "SECRET")
+	assert.NotContains(t, strings.ReplaceAll(out.String(), "CF_CLIENT_SECRET", ""), "SECRET")
 	_, err = settings.Load(minimal(t, map[string]string{"GATEWAY_URL": "https://user:SECRET@gw.example.com", "POLICY_BUNDLE": "https://user:SECRET@h/x"}))
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), "SECRET")

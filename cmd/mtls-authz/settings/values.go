@@ -127,6 +127,15 @@ func (s *Settings) setGatewayURL(v string) error {
 	return nil
 }
 
+func (s *Settings) setCFAPIURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
+		return errors.New("expected https://host without a path, a query or a slash at the end, such as https://api.example.com")
+	}
+	s.CFAPIURL = strings.ToLower(v)
+	return nil
+}
+
 func isHost(host string) bool {
 	return route.CheckHost(strings.ToLower(host)) == nil || net.ParseIP(host) != nil
 }

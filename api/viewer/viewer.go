@@ -1,0 +1,167 @@
+// Package viewer tells what a user of Cloud Foundry may do with a service
+// instance, by asking Cloud Controller with the user's own token.
+//
+// It trusts Cloud Controller's word, for a minute, and nothing in the token: that
+// it is one, Cloud Controller finds out. The token is not kept, not even its
+// plain digest. It fails closed: without an answer nobody may anything, and
+// whether an instance exists is not told to who may not read it.
+package viewer
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/mtls-authz/mtls-authz/directory/controller"
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+var (
+	// ErrNoToken: the request has no bearer token, or none that is accepted: 401.
+	ErrNoToken = errors.New("expected a token, such as cf oauth-token prints")
+	// ErrUnavailable: Cloud Controller does not say what the user may do: 503.
+	ErrUnavailable = errors.New("Cloud Controller does not say what the user may do; try again later") //nolint:staticcheck // a name
+)
+
+const (
+	// life is how long an answer is remembered, denialLife how long one that
+	// permits nothing: a role that was just given should work.
+	life       = time.Minute
+	denialLife = 5 * time.Second
+	maxAnswers = 10_000
+	maxToken   = 16 << 10
+)
+
+// Asker asks Cloud Controller with a token; [controller.Client] is one.
+type Asker interface {
+	Get(ctx context.Context, token, path string, answer any) error
+}
+
+// Config configures [New].
+type Config struct {
+	// Asker asks. Required.
+	Asker Asker
+	// MaxInFlight bounds the questions that are on their way: each unknown token is
+	// one. Default: 8.
+	MaxInFlight int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Viewers judges requests. It is safe for concurrent use.
+type Viewers struct {
+	cfg     Config
+	key     [32]byte
+	answers *lru.Cache[[32]byte, answer]
+	turns   chan struct{}
+}
+
+type answer struct {
+	read, manage bool
+	until        time.Time
+}
+
+// New returns viewers; nothing is remembered yet.
+func New(cfg Config) *Viewers {
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 8
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	v := &Viewers{cfg: cfg, turns: make(chan struct{}, cfg.MaxInFlight)}
+	v.answers, _ = lru.New[[32]byte, answer](maxAnswers) // its only error is a size below one
+	rand.Read(v.key[:])                                  // never fails
+	return v
+}
+
+// HasToken reports whether a request comes with a bearer token, whatever it is
+// worth.
+func HasToken(r *http.Request) bool {
+	_, ok := tokenOf(r)
+	return ok
+}
+
+// Permits tells whether the user whose token the request has may read the
+// service instance, and whether he may manage it, which takes reading too. An
+// instance that does not exist is one that he may do nothing with. The errors are
+// [ErrNoToken] and [ErrUnavailable].
+func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID string) (read, manage bool, err error) {
+	token, ok := tokenOf(r)
+	if !ok {
+		return false, false, ErrNoToken
+	}
+	if _, err := identity.ParseGUID(instanceID); err != nil {
+		return false, false, nil // not one of Cloud Controller's
+	}
+	key, now := v.digest(token, instanceID), v.cfg.Now()
+	if found, ok := v.answers.Get(key); ok && now.Before(found.until) && found.until.Sub(now) <= life {
+		return found.read, found.manage, nil
+	}
+	select {
+	case v.turns <- struct{}{}:
+		defer func() { <-v.turns }()
+	case <-ctx.Done():
+		return false, false, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+	found, err := v.ask(ctx, token, instanceID)
+	if err != nil {
+		return false, false, err
+	}
+	found.until = now.Add(denialLife)
+	if found.read {
+		found.until = now.Add(life)
+	}
+	v.answers.Add(key, found)
+	return found.read, found.manage, nil
+}
+
+func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, error) {
+	var permissions struct {
+		Read   bool `json:"read"`
+		Manage bool `json:"manage"`
+	}
+	err := v.cfg.Asker.Get(ctx, token, "/v3/service_instances/"+instanceID+"/permissions", &permissions)
+	switch {
+	case err == nil:
+		return answer{read: permissions.Read, manage: permissions.Read && permissions.Manage}, nil
+	case errors.Is(err, controller.ErrNotFound):
+		return answer{}, nil
+	case errors.Is(err, controller.ErrUnauthorized):
+		return answer{}, ErrNoToken
+	}
+	return answer{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// digest is what an answer is remembered by. The key is this process's own: what
+// is in memory finds no token.
+func (v *Viewers) digest(token, instanceID string) (digest [32]byte) {
+	mac := hmac.New(sha256.New, v.key[:])
+	fmt.Fprintf(mac, "%d:%s%s", len(token), token, instanceID)
+	mac.Sum(digest[:0])
+	return digest
+}
+
+// tokenOf is the one bearer token of a request (RFC 6750, section 2.1).
+func tokenOf(r *http.Request) (string, bool) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "bearer") || token == "" || len(token) > maxToken {
+		return "", false
+	}
+	outside := func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/=", c)
+	}
+	return token, !strings.ContainsFunc(token, outside)
+}

@@ -1,0 +1,44 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/broker/osb"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/names"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+)
+
+// checkNames refuses sources by name where nobody looks them up: they would
+// never allow anybody. Those that former has already may stay.
+func (b *broker) checkNames(p, former parameters.Parameters) error {
+	if b.Names {
+		return nil
+	}
+	for i, grant := range p.Allow {
+		name := grant.Source.Name()
+		there := slices.ContainsFunc(former.Allow, func(g grants.Grant) bool { return g.Source == grant.Source })
+		if grant.Source.Kind == grants.Named && name.Kind != names.OwnOrg && !there {
+			return osb.BadRequest("allow[%d]: source %q: this gateway cannot look up names, because its operator has set no CF_CLIENT_ID; give the guid, such as cf:app:<guid> with what cf app <name> --guid prints", i, name)
+		}
+	}
+	return nil
+}
+
+// warnNames tells of names that stand for nobody, once for all routes.
+func (s *status) warnNames(access *grants.Access, now time.Time) {
+	for _, naming := range access.Namings() {
+		if text := naming.Warning(now); text != "" && !slices.Contains(s.Warnings, text) {
+			s.warn("%s", text)
+		}
+	}
+}
+
+// standsFor is the source that a name stands for; "" where there is no name.
+func standsFor(rule grants.Rule) string {
+	if rule.Written().Source.Kind != grants.Named {
+		return ""
+	}
+	return rule.Source.String()
+}

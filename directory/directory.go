@@ -1,0 +1,217 @@
+// Package directory is what Cloud Controller says about names: what guids the
+// sources by name stand for, again and again, and what apps, spaces and orgs are
+// called where people read guids.
+//
+// It trusts Cloud Controller for which app bears which name, and checks that an
+// answer is about what it asked for: a name is looked up within the org of
+// whoever wrote it and nowhere else. Nothing waits for it: no request, no start.
+// Without Cloud Controller, or where its client may not see an org, all stays as
+// it was.
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/mtls-authz/mtls-authz/grants/names"
+	"github.com/mtls-authz/mtls-authz/store/resolution"
+)
+
+// Lister reads all pages of a list; [controller.Session] is one.
+type Lister interface {
+	List(ctx context.Context, path string, query url.Values, page func(json.RawMessage) error) error
+}
+
+// Config configures [New]. Every field without a default is required.
+type Config struct {
+	Lister Lister
+	// Resolutions keep what was found, for all gateways.
+	Resolutions *resolution.Resolutions
+	// References are the names to look up.
+	References func() map[names.Reference]bool
+	// Grace is for how long a former holder of a name stands for it, while it
+	// exists. 0: not at all.
+	Grace time.Duration
+	// Interval is how often names are looked up again. Default: 30 s.
+	Interval time.Duration
+	Log      *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// ErrHidden: some names are of orgs that the client of UAA cannot see. What they
+// stood for stays.
+var ErrHidden = errors.New("CF_CLIENT_ID cannot see every org: the client needs the authority cloud_controller.global_auditor or cloud_controller.admin_read_only")
+
+// tick is how often the directory looks for something to do, newsInterval how
+// often new names are looked up.
+const (
+	tick         = 250 * time.Millisecond
+	newsInterval = time.Second
+)
+
+// Directory is safe for concurrent use.
+type Directory struct {
+	cfg Config
+
+	mu     sync.Mutex
+	labels *lru.Cache[entity, label]
+	wanted map[entity]bool
+
+	// Of the goroutine of Run: what was logged last, so that it is not logged
+	// again, and the new names that were looked up and not seen.
+	told  string
+	tried map[names.Reference]bool
+}
+
+// New returns a directory; see [Directory.Run].
+func New(cfg Config) *Directory {
+	if cfg.Interval == 0 {
+		cfg.Interval = 30 * time.Second
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	labels, _ := lru.New[entity, label](maxLabels) // its only error is a size below one
+	return &Directory{cfg: cfg, labels: labels, wanted: map[entity]bool{}, tried: map[names.Reference]bool{}}
+}
+
+// Run looks names up until its context ends.
+func (d *Directory) Run(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		d.resolveSome(ctx)
+		d.fetchLabels(ctx)
+	}
+}
+
+// tell logs how it goes when that changes.
+func (d *Directory) tell(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	kind := ""
+	if err != nil {
+		kind = "failing"
+	}
+	if kind == d.told {
+		return
+	}
+	d.told = kind
+	if err == nil {
+		d.cfg.Log.Info("names are looked up again")
+		return
+	}
+	d.cfg.Log.Warn("names cannot be looked up; what is known stays", slog.String("error", err.Error()))
+}
+
+// resolveSome looks up what it is this gateway's turn for. Without the store,
+// there are no turns.
+func (d *Directory) resolveSome(ctx context.Context) {
+	wanted := d.cfg.References()
+	page := d.cfg.Resolutions.Book().Page()
+	if len(wanted) == 0 && page.Len() == 0 {
+		return
+	}
+	mine, err := d.cfg.Resolutions.TakeTurn(ctx, resolution.Round, d.cfg.Interval)
+	if err != nil {
+		return
+	}
+	if mine {
+		d.tell(ctx, d.Resolve(ctx, wanted, true))
+		return
+	}
+	maps.DeleteFunc(d.tried, func(r names.Reference, _ bool) bool { return !wanted[r] })
+	news := maps.Clone(wanted)
+	maps.DeleteFunc(news, func(r names.Reference, _ bool) bool {
+		_, known := page.Look(r)
+		return known || d.tried[r]
+	})
+	if len(news) == 0 {
+		return
+	}
+	if mine, err = d.cfg.Resolutions.TakeTurn(ctx, resolution.News, newsInterval); err != nil || !mine {
+		return
+	}
+	if err = d.Resolve(ctx, news, false); err == nil || errors.Is(err, ErrHidden) {
+		maps.Copy(d.tried, news)
+	}
+	d.tell(ctx, err)
+}
+
+// Resolve looks names up and keeps what it finds; all tells that there are no
+// others, so that what else is kept is forgotten. On an error other
+// than [ErrHidden] nothing changes.
+func (d *Directory) Resolve(ctx context.Context, wanted map[names.Reference]bool, all bool) error {
+	saving, err := d.cfg.Resolutions.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	known := saving.Known()
+	found, err := d.find(ctx, slices.Collect(maps.Keys(wanted)))
+	if err != nil {
+		return err
+	}
+	there, err := d.existing(ctx, formers(known, found))
+	if err != nil {
+		return err
+	}
+	now := d.cfg.Now().UTC().Truncate(time.Millisecond) // as the store keeps times
+	changed := map[names.Reference]names.Resolution{}
+	for reference, present := range found {
+		before, looked := known[reference]
+		after := d.settle(reference, before, present, there, now)
+		if !looked || !same(before, after) {
+			changed[reference] = after
+		}
+	}
+	var forget []names.Reference
+	for reference := range known {
+		if all && !wanted[reference] {
+			forget = append(forget, reference)
+		}
+	}
+	if err := saving.Save(ctx, changed, forget); err != nil {
+		return err
+	}
+	for reference, after := range changed {
+		d.log(reference, known[reference], after)
+	}
+	if len(found) < len(wanted) {
+		return ErrHidden
+	}
+	return nil
+}
+
+// log tells what a name stands for from now on.
+func (d *Directory) log(r names.Reference, before, after names.Resolution) {
+	attrs := []any{slog.String("org", r.Org.String()), slog.String("space", r.Space.String()), slog.String("name", r.Name.String())}
+	var ids []string
+	for _, h := range after.Holders[:min(len(after.Holders), 20)] {
+		ids = append(ids, h.ID.String())
+	}
+	attrs = append(attrs, slog.Any("stands_for", ids), slog.Int("total", len(after.Holders)))
+	switch {
+	case !after.Missing.IsZero() && before.Missing.IsZero():
+		d.cfg.Log.Warn("nothing bears the name", attrs...)
+	case after.Trimmed && !before.Trimmed:
+		d.cfg.Log.Warn("too many apps bear the labels; some are left out", attrs...)
+	default:
+		d.cfg.Log.Info("a name stands for", attrs...)
+	}
+}

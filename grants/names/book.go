@@ -1,0 +1,83 @@
+package names
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+const (
+	// MaxHolders bounds what one name stands for: the apps of a label.
+	MaxHolders = 1000
+	// MaxFormer bounds the former holders that a name keeps.
+	MaxFormer = 16
+)
+
+// A Holder is an app or a space that bears a name.
+type Holder struct {
+	ID identity.GUID
+	// Until is when a former holder stops standing for the name; zero: it bears
+	// the name now.
+	Until time.Time
+}
+
+// A Resolution is what a name stands for.
+type Resolution struct {
+	// Holders are sorted by guid, the present ones and former ones in their time
+	// of grace.
+	Holders []Holder
+	// Missing is since when nothing bears the name; zero: something does.
+	Missing time.Time
+	// Trimmed: more apps bear the labels than MaxHolders; the others are left out.
+	Trimmed bool
+}
+
+// At returns the holders at a moment.
+func (r Resolution) At(now time.Time) []Holder {
+	ended := func(h Holder) bool { return !h.Until.IsZero() && !now.Before(h.Until) }
+	if !slices.ContainsFunc(r.Holders, ended) {
+		return r.Holders
+	}
+	return slices.DeleteFunc(slices.Clone(r.Holders), ended)
+}
+
+// A Page is a book as it is at one moment. It is immutable; its address tells it
+// apart from others. The nil Page is empty.
+type Page struct{ entries map[Reference]Resolution }
+
+// NewPage makes a page of entries, which are the caller's no more.
+func NewPage(entries map[Reference]Resolution) *Page { return &Page{entries} }
+
+// Look returns what a reference stands for, and whether it was ever looked up.
+func (p *Page) Look(r Reference) (Resolution, bool) {
+	if p == nil {
+		return Resolution{}, false
+	}
+	found, ok := p.entries[r]
+	return found, ok
+}
+
+// A Book has the newest page. The nil Book is empty. It is safe for concurrent
+// use.
+type Book struct{ page atomic.Pointer[Page] }
+
+// Page returns the newest page; it takes no lock.
+func (b *Book) Page() *Page {
+	if b == nil {
+		return nil
+	}
+	return b.page.Load()
+}
+
+// Turn makes a page the newest.
+func (b *Book) Turn(p *Page) { b.page.Store(p) }
+
+// Len is how many names were looked up.
+func (p *Page) Len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.entries)
+}

@@ -1,0 +1,225 @@
+// Package capi is a Cloud Controller with its UAA in miniature: orgs, spaces and
+// apps with names and labels, lists in pages, tokens that end, and the
+// permissions of users on service instances. It answers in the shapes of API
+// version 3.228 and fails on demand.
+//
+// It is for tests and the playground: it keeps everything in memory and trusts
+// whoever calls its methods.
+package capi
+
+import (
+	"crypto/rand"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// An Entity is an org, a space or an app.
+type Entity struct {
+	GUID, Name string
+	// Parent is the org's guid of a space, the space's of an app; "" of an org.
+	Parent string
+	Labels map[string]string
+}
+
+// Kinds of entities, as the paths below /v3 name them.
+const (
+	Orgs   = "organizations"
+	Spaces = "spaces"
+	Apps   = "apps"
+)
+
+// Permissions are those of a user on a service instance.
+type Permissions struct {
+	Manage bool `json:"manage"`
+	Read   bool `json:"read"`
+}
+
+// A Fault is how calls fail. The zero Fault is none.
+type Fault struct {
+	// Path is the prefix of the paths that fail, Status what they answer.
+	Path   string
+	Status int
+	Header http.Header
+	// Body stands in the place of an error document.
+	Body string
+	// Times is how many calls fail; 0: all.
+	Times int
+}
+
+// Cloud is safe for concurrent use; it is an [http.Handler].
+type Cloud struct {
+	mu       sync.Mutex
+	entities map[string]map[string]Entity // by kind and guid
+	clients  map[string]string            // secrets
+	// tokens are the UAA clients and users that have one, and when it ends.
+	tokens    map[string]bearer
+	life      time.Duration
+	instances map[string]map[string]Permissions // by instance and user
+	fault     Fault
+	pageLimit int
+	hidden    map[string]bool // orgs that clients may not see
+	calls     map[string]int  // by path
+	queries   []string
+	mux       *http.ServeMux
+}
+
+// bearer is who has a token.
+type bearer struct {
+	client, user string
+	ends         time.Time
+}
+
+// New returns an empty cloud.
+func New() *Cloud {
+	c := &Cloud{
+		entities: map[string]map[string]Entity{Orgs: {}, Spaces: {}, Apps: {}}, clients: map[string]string{}, tokens: map[string]bearer{},
+		life: 10 * time.Minute, instances: map[string]map[string]Permissions{}, hidden: map[string]bool{}, calls: map[string]int{}, mux: http.NewServeMux(),
+	}
+	c.mux.HandleFunc("GET /{$}", c.root)
+	c.mux.HandleFunc("GET /v3", c.rootV3)
+	c.mux.HandleFunc("POST /oauth/token", c.token)
+	for kind := range c.entities {
+		c.mux.HandleFunc("GET /v3/"+kind, func(w http.ResponseWriter, r *http.Request) { c.list(w, r, kind) })
+	}
+	c.mux.HandleFunc("GET /v3/service_instances/{guid}/permissions", c.permissions)
+	return c
+}
+
+// Put makes an entity or changes it: a rename is a Put with another name.
+func (c *Cloud) Put(kind string, e Entity) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.Labels = maps.Clone(e.Labels)
+	c.entities[kind][e.GUID] = e
+}
+
+// Rename gives names to entities of a kind at one moment, by their guids.
+func (c *Cloud) Rename(kind string, names map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for guid, name := range names {
+		e := c.entities[kind][guid]
+		e.Name = name
+		c.entities[kind][guid] = e
+	}
+}
+
+// Delete deletes an entity and what is in it.
+func (c *Cloud) Delete(kind, guid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entities[kind], guid)
+	for _, below := range []string{Spaces, Apps} {
+		maps.DeleteFunc(c.entities[below], func(_ string, e Entity) bool {
+			return e.Parent == guid || below == Apps && c.entities[Spaces][e.Parent].GUID == ""
+		})
+	}
+}
+
+// AddClient makes a client of UAA that may read everything.
+func (c *Cloud) AddClient(id, secret string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clients[id] = secret
+}
+
+// Hide keeps an org from clients, as one without cloud_controller.global_auditor
+// would not see it.
+func (c *Cloud) Hide(org string, hidden bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden[org] = hidden
+}
+
+// Login returns a token of a user.
+func (c *Cloud) Login(user string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.issue(bearer{user: user})
+}
+
+// issue makes a token that looks like one of UAA's.
+func (c *Cloud) issue(to bearer) string {
+	to.ends = time.Now().Add(c.life)
+	token := "eyJhbGciOiJSUzI1NiJ9." + rand.Text() + "." + rand.Text()
+	c.tokens[token] = to
+	return token
+}
+
+// Revoke ends all tokens.
+func (c *Cloud) Revoke() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.tokens)
+}
+
+// TokenLife is how long tokens that are made from now on live.
+func (c *Cloud) TokenLife(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.life = d
+}
+
+// Permit makes a service instance on which a user has permissions; the others
+// have none.
+func (c *Cloud) Permit(instance, user string, p Permissions) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.instances[instance] == nil {
+		c.instances[instance] = map[string]Permissions{}
+	}
+	c.instances[instance][user] = p
+}
+
+// Fail makes calls fail.
+func (c *Cloud) Fail(f Fault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = f
+}
+
+// PageLimit bounds pages of lists, whatever is asked for; 0: as Cloud Controller.
+func (c *Cloud) PageLimit(most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pageLimit = most
+}
+
+// Calls is how often a path was called.
+func (c *Cloud) Calls(path string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls[path]
+}
+
+// Queries are all calls so far, with their queries.
+func (c *Cloud) Queries() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.queries)
+}
+
+// ServeHTTP implements [http.Handler].
+func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.calls[r.URL.Path]++
+	c.queries = append(c.queries, r.URL.RequestURI())
+	fault := c.fault
+	hit := fault.Status != 0 && strings.HasPrefix(r.URL.Path, fault.Path)
+	if hit && fault.Times == 1 {
+		c.fault = Fault{}
+	} else if hit && fault.Times > 1 {
+		c.fault.Times--
+	}
+	c.mu.Unlock()
+	if hit {
+		maps.Copy(w.Header(), fault.Header)
+		refuse(w, fault.Status, fault.Body)
+		return
+	}
+	c.mux.ServeHTTP(w, r)
+}
