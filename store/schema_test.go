@@ -14,7 +14,7 @@ import (
 )
 
 // latest is the schema of this release.
-const latest = 4
+const latest = 5
 
 // migrate brings a database to a schema, as another release would: 0 is the
 // newest of the migrations in files.
