@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"grants":                         {"identity", "grants/route"},
 	"grants/route":                   {},
 	"grants/parameters":              {"grants", "grants/route", "identity"},
+	"grants/effective":               {"grants", "grants/route", "identity"},
 	"policies":                       {},
 	"rego":                           {"grants", "identity", "rego/bundle", "rego/gate", "rego/gate/guard", "rego/reads"},
 	"rego/activation":                {"grants", "rego", "rego/bundle", "rego/source"},

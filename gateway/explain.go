@@ -70,7 +70,7 @@ func (g *Gateway) question(ctx context.Context, q Question) *exchange {
 	}}).WithContext(ctx)
 	x := &exchange{g: &quiet, r: r, asked: &q, started: g.Now(), line: line.Begin("", r)}
 	if q.Access != nil {
-		quiet.Config.Access = func(string) *grants.Access { return q.Access }
+		quiet.Access = func(string) *grants.Access { return q.Access }
 		if !q.At.IsZero() {
 			x.started = q.At
 		}

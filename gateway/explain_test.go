@@ -99,8 +99,7 @@ func TestExplainSaysWhatARequestGets(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var policy *rego.Policy
 	var trusted error
-	var w *world
-	w = newWorld(t, func(a http.ResponseWriter, r *http.Request) { ok(a, r) }, func(c *gateway.Config) {
+	w := newWorld(t, func(a http.ResponseWriter, r *http.Request) { ok(a, r) }, func(c *gateway.Config) {
 		c.Policy = func() *rego.Policy { return policy }
 		c.Trust = func(context.Context, string) error { return trusted }
 		c.OwnApp = callerOf(playground.Monitoring.Identity()).App

@@ -170,6 +170,9 @@ func writeRows(ctx context.Context, tx *sql.Tx, rows []row) error {
 	return err
 }
 
+// insertDenials takes rows for its %.
+const insertDenials = `INSERT INTO denials (decision_id, binding_id, app, content, made_at) VALUES % ON CONFLICT (decision_id) DO NOTHING`
+
 // pruneDenials takes bindings for its %.
 const pruneDenials = `DELETE FROM denials WHERE decision_id IN (
 	SELECT decision_id FROM (
@@ -191,8 +194,7 @@ func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision) error {
 		bindings[i] = d.Binding
 		values[i] = "(" + q.row("TEXT", d.DecisionID, d.Binding, d.App, string(content)) + ", " + q.row("BIGINT", d.At.UnixMilli()) + ")"
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO denials (decision_id, binding_id, app, content, made_at) VALUES `+strings.Join(values, ", ")+
-		` ON CONFLICT (decision_id) DO NOTHING`, q.args...)
+	_, err := tx.ExecContext(ctx, strings.Replace(insertDenials, "%", strings.Join(values, ", "), 1), q.args...)
 	if err != nil {
 		return err
 	}
