@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/route"
@@ -56,7 +57,7 @@ func (a *api) binding(b store.BoundRoute) binding {
 		GUID: b.ID, Route: b.Route.String(), Plan: b.Instance.Plan.String(), Mode: grants.Enforce.String(),
 		Labels: map[string]string{}, Grants: []grant{}, Parameters: b.Parameters.JSON(),
 		Instance: b.InstanceID, Organization: b.Instance.Owner.Org.String(), Space: b.Instance.Owner.Space.String(),
-		CreatedAt: b.CreatedAt, CreatedBy: orNull(b.CreatedBy), Warnings: []string{},
+		CreatedAt: b.CreatedAt, CreatedBy: envelope.OrNull(b.CreatedBy), Warnings: []string{},
 		Links: map[string]list.Link{
 			"self":             a.link("/v1/bindings/" + b.ID),
 			"service_instance": a.link("/v1/instances/" + b.InstanceID),
@@ -136,7 +137,7 @@ func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 		"unused_since":           list.Time(&filter.UnusedSince),
 	}, false)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "%w", err)
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
 	found, total, err := a.Reader.AllBindings(r.Context(), filter, pageOf(query))
 	return answerList(a, w, r, query, page[store.BoundRoute]{found, total, err}, a.binding)
@@ -166,7 +167,7 @@ func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return show(w, a.binding(one))
+	return envelope.Show(w, a.binding(one))
 }
 
 func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {
@@ -174,5 +175,5 @@ func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return deleted(w, "binding", id, a.Deleter.DeleteBinding(r.Context(), causeOf(r), "", id))
+	return deleted(w, "binding", id, a.Deleter.DeleteBinding(r.Context(), envelope.CauseOf(r), "", id))
 }

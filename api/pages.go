@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -36,7 +37,7 @@ func answerList[T, R any](a *api, w http.ResponseWriter, r *http.Request, q list
 		}
 	}
 	if err := list.Write(w, q.Pagination(a.BaseURL+r.URL.Path, p.total), warnings, resources); err != nil {
-		return fmt.Errorf("%w: %w", errHalf, err)
+		return fmt.Errorf("%w: %w", envelope.ErrHalf, err)
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ func pathGUID(r *http.Request, what string) (string, error) {
 }
 
 func missing(what, id string) error {
-	return refuse(http.StatusNotFound, "there is no %s %q", what, clip(id))
+	return envelope.Refuse(http.StatusNotFound, "there is no %s %q", what, envelope.Clip(id))
 }
 
 // only is the one that was asked for.
@@ -81,7 +82,7 @@ func only[T any](what, id string, found []T, err error) (one T, _ error) {
 	case other != nil:
 		return one, other
 	case len(warnings) > 0:
-		return one, refuse(http.StatusInternalServerError, "%s", warnings[0])
+		return one, envelope.Refuse(http.StatusInternalServerError, "%s", warnings[0])
 	case len(found) == 0:
 		return one, missing(what, id)
 	}
