@@ -66,7 +66,9 @@ var mayImport = map[string][]string{
 	"store/view":                     {"grants", "grants/parameters", "store/database", "store/record"},
 	"broker":                         {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
 	"broker/osb":                     {},
-	"api":                            {"grants", "grants/route", "store", "api/list", "rego/recording"},
+	"api":                            {"grants", "grants/route", "store", "api/envelope", "api/list", "rego/recording"},
+	"api/access":                     {"api/envelope", "api/list", "gateway", "gateway/refusal", "gateway/target", "grants", "grants/effective", "grants/parameters", "grants/route", "identity", "rego", "rego/explain", "rego/replay", "store", "store/sightings"},
+	"api/envelope":                   {"api/list", "grants/route", "store"},
 	"api/list":                       {},
 	"gateway":                        {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams", "gateway/refusal", "gateway/request", "gateway/assertion", "callerassertion"},
 	"gateway/refusal":                {"identity", "rego", "gateway/front", "gateway/leg3", "gateway/request", "gateway/target"},
@@ -95,7 +97,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
+	"cmd/mtls-authz":                 {"api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

@@ -61,6 +61,6 @@ func (a *api) listAudit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.Audit(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.Entry]{found, total, err}, a.entry)
+	found, total, err := a.Reader.Audit(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.Entry]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.entry)
 }

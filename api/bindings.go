@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
-	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -132,29 +130,15 @@ func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
 		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
 		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
-		"routes":                 list.Strings(&filter.Routes, routeName),
-		"hosts":                  list.Strings(&filter.Hosts, hostName),
+		"routes":                 list.Strings(&filter.Routes, envelope.RouteName),
+		"hosts":                  list.Strings(&filter.Hosts, envelope.HostName),
 		"unused_since":           list.Time(&filter.UnusedSince),
 	}, false)
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.AllBindings(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.BoundRoute]{found, total, err}, a.binding)
-}
-
-// routeName is a route as it is stored.
-func routeName(value string) (string, error) {
-	parsed, err := route.Parse(value)
-	return parsed.String(), err
-}
-
-func hostName(value string) (string, error) {
-	parsed, err := route.Parse(value)
-	if err == nil && strings.Contains(value, "/") {
-		err = errors.New("expected a host without a path; routes takes host/path")
-	}
-	return parsed.Host, err
+	found, total, err := a.Reader.AllBindings(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.binding)
 }
 
 func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {

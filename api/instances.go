@@ -63,8 +63,8 @@ func (a *api) listInstances(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.Instances(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.Instance]{found, total, err}, a.instance)
+	found, total, err := a.Reader.Instances(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.Instance]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.instance)
 }
 
 func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {

@@ -120,7 +120,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	g.api = api.New(api.Config{
 		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
 		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
-		Recording: g.recording, Reports: g.reports(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
+		Recording: g.recording, Reports: g.reports(), More: g.buildAccess(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
 	})
 	return g, nil
 }
@@ -170,7 +170,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	g.gateway = gateway.New(gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
 		Verifier: g.verifier, Format: g.XFCCFormat, Trust: trust, OwnApp: g.OwnApp,
-		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
+		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Recorded: g.sighted, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
