@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"store/board":                    {"store/database"},
 	"store/sightings":                {"store/database"},
 	"store/view":                     {"grants", "grants/parameters", "store/database", "store/record"},
-	"broker":                         {"grants", "grants/parameters", "grants/route", "store", "broker/osb"},
+	"broker":                         {"grants", "grants/effective", "grants/parameters", "grants/route", "store", "store/sightings", "broker/osb"},
 	"broker/osb":                     {},
 	"api":                            {"grants", "grants/route", "store", "api/envelope", "api/list", "rego/recording"},
 	"api/access":                     {"api/envelope", "api/list", "gateway", "gateway/refusal", "gateway/target", "grants", "grants/effective", "grants/parameters", "grants/route", "identity", "rego", "rego/explain", "rego/replay", "store", "store/sightings"},

@@ -48,3 +48,11 @@ func (g *server) sighted(l *line.Line, at time.Time) {
 	}
 	g.store.Sightings().Note(&d)
 }
+
+// checks are those of the policy in force.
+func (g *server) checks() []string {
+	if policy := g.policy.Policy(); policy != nil {
+		return policy.Checks()
+	}
+	return nil
+}

@@ -114,8 +114,8 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed,
 		Credentials: g.brokerCredentials(),
-		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
-		Log:         log,
+		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks,
+		Log: log,
 	})
 	g.api = api.New(api.Config{
 		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,

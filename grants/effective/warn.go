@@ -49,6 +49,9 @@ func (w *warner) grant(rule grants.Rule, expired bool) Grant {
 	}
 	if never := w.never(rule); never != "" {
 		g.Never = &never
+		if rule.Origin == grants.FromOperator {
+			return g // it is for many routes, and no fault of this one's owner
+		}
 		w.warn("%s (%s) can never match: %s", g.Source, g.Origin, never)
 	} else if g.Expires != nil && g.Expires.Sub(w.facts.Now) <= soon {
 		w.warn("%s (%s) expires soon: %s", g.Source, g.Origin, g.Expires.Format(time.RFC3339))
@@ -67,7 +70,13 @@ func (w *warner) lastAllowed(source grants.Source) *time.Time {
 	return nil
 }
 
-// never is why a rule can match no request; "": it can, as far as is known.
+// Never is why a rule of a route can match no request; "": it can, as far as is
+// known.
+func Never(rule grants.Rule, live *grants.Live, homes map[string]Home) string {
+	w := warner{scope: live.Scope, route: Route{Bound: live.Route, Owner: live.Owner}, facts: Facts{Homes: homes}}
+	return w.never(rule)
+}
+
 func (w *warner) never(rule grants.Rule) string {
 	if reason := w.outside(rule.Source); reason != "" {
 		return reason
