@@ -7,8 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"unicode"
 
+	"github.com/mtls-authz/mtls-authz/api/access/explanation"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/gateway"
@@ -22,9 +22,9 @@ import (
 type question struct {
 	// Caller is who would call; null: somebody without a certificate. Of an app
 	// that has called before, the app is enough.
-	Caller *caller `json:"caller"`
-	Method string  `json:"method"`
-	URL    string  `json:"url"`
+	Caller *explanation.Caller `json:"caller"`
+	Method string              `json:"method"`
+	URL    string              `json:"url"`
 	// Binding chooses among several of a route; "": the newest.
 	Binding string `json:"binding_guid"`
 }
@@ -50,12 +50,12 @@ func (a *Access) decide(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(b.Others) > 0 {
-		e.warn("other bindings have the same route: %s", strings.Join(b.Others, ", "))
+		e.Warn("other bindings have the same route: %s", strings.Join(b.Others, ", "))
 	}
 	if reason := a.routeOf(b).NotBound; reason != "" {
-		e.warn("requests to the route do not come to the gateway: %s", reason)
+		e.Warn("requests to the route do not come to the gateway: %s", reason)
 	}
-	return e.answer(w, r)
+	return answer(w, r, e)
 }
 
 func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error) {
@@ -80,7 +80,7 @@ func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error
 }
 
 // callerOf completes the caller by what verified callers have shown.
-func (a *Access) callerOf(r *http.Request, given *caller) (identity.Caller, error) {
+func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.Caller, error) {
 	if given == nil {
 		return identity.Caller{}, nil
 	}
@@ -145,14 +145,4 @@ func (a *Access) binding(r *http.Request, id string) (store.BoundRoute, error) {
 		return store.BoundRoute{}, err
 	}
 	return found[0], nil
-}
-
-// printable takes out what a terminal could obey.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
