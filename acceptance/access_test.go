@@ -72,8 +72,11 @@ func TestADenialAtOneGatewayIsExplainedAtTheOther(t *testing.T) {
 		caller, path, want string
 		to                 bound
 	}{
-		{"frontend", "/", "200 allowed", wide}, {"monitoring", "/metrics", "200 allowed", wide}, {"monitoring", "/admin", "403 no_matching_grant", wide},
-		{"monitoring", "/metrics", "403 scope", narrow}, {"frontend", "/a/../b", "400 malformed_request", wide},
+		{"frontend", "/", "200 allowed", wide},
+		{"monitoring", "/metrics", "200 allowed", wide},
+		{"monitoring", "/admin", "403 no_matching_grant", wide},
+		{"monitoring", "/metrics", "403 scope", narrow},
+		{"frontend", "/a/../b", "400 malformed_request", wide},
 	} {
 		got, err := c.send(t.Context(), 0, row.caller, row.to.Route+row.path+"?secret=1", row.to.url)
 		outcome, err := outcomeOf(got, err)

@@ -151,11 +151,12 @@ func (a *Access) homes(ctx context.Context, r effective.Route, site *grants.Site
 	}
 	var apps, spaces []string
 	for _, rule := range r.Access.Live(a.Now(), site).Rules {
-		switch rule.Source.Kind {
-		case grants.App:
-			apps = append(apps, rule.Source.ID.String())
-		case grants.Space:
-			spaces = append(spaces, rule.Source.ID.String())
+		id := rule.Source.ID.String()
+		if rule.Source.Kind == grants.App {
+			apps = append(apps, id)
+		}
+		if rule.Source.Kind == grants.Space {
+			spaces = append(spaces, id)
 		}
 	}
 	found, err := a.Store.Sightings().Homes(ctx, apps, spaces)

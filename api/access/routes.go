@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -190,12 +191,12 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 	for _, warning := range answer.Warnings {
 		text.WriteString("- " + envelope.Clip(warning) + "\n")
 	}
-	return write(w, text.Bytes())
+	return write(w, &text)
 }
 
-func write(w http.ResponseWriter, text []byte) error {
+func write(w http.ResponseWriter, text io.WriterTo) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write(text) // the client may be gone
+	_, _ = text.WriteTo(w) // the client may be gone
 	return nil
 }
 

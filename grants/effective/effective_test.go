@@ -114,8 +114,11 @@ func TestWarnings(t *testing.T) {
 func TestScopesSayWhereTheyComeFrom(t *testing.T) {
 	for _, c := range []struct{ plan, instance, binding, want, from string }{
 		{"org", "", "", "org", "plan"},
-		{"org", "org", "", "org", "plan"}, {"any", "org", "", "org", "instance"},
-		{"any", "org", "space", "space", "binding"}, {"any", "", "org", "org", "binding"}, {"org", "", "any", "org", "plan"},
+		{"org", "org", "", "org", "plan"},
+		{"any", "org", "", "org", "instance"},
+		{"any", "org", "space", "space", "binding"},
+		{"any", "", "org", "org", "binding"},
+		{"org", "", "any", "org", "plan"},
 	} {
 		plan, err := grants.ParseScope(c.plan)
 		require.NoError(t, err)
