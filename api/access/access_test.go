@@ -224,7 +224,7 @@ func TestDecisionsAreExplainedByTheTimeThen(t *testing.T) {
 	b.create("i", `{"allow":[{"source":"cf:app:$frontend","methods":["GET"],"expires":"2026-05-04T11:00:00Z"}]}`)
 	b.bind("i", "b", "backend.apps.example")
 	id, _ := b.call("b", frontend, "POST", url)
-	b.late += time.Hour
+	b.late.Add(int64(time.Hour))
 	var e explanation
 	b.get("/v1/decisions/"+id, &e)
 	assert.Contains(t, e.Grants[0].Because, "method POST is not one of GET")
@@ -267,7 +267,7 @@ func TestARouteAsItIsShown(t *testing.T) {
 	b.call("b", ca.Identity{}, "GET", url)
 	b.notBound["backend.apps.example"] = "the app answered itself"
 	b.update("i", `{"allow":["cf:app:$frontend",{"source":"cf:app:$monitoring","methods":["GET"],"paths":["/metrics"]},{"source":"cf:any","routes":["gone.example"]}],"scope":"space"}`)
-	b.late += 31 * 24 * time.Hour
+	b.late.Add(int64(31 * 24 * time.Hour))
 	r := b.do("GET", "/v1/routes/backend.apps.example", "")
 	golden(t, "route.json", indented(t, r.body))
 	r = b.do("GET", "/v1/routes/BACKEND.apps.example", "", text)

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,7 +95,7 @@ type testbed struct {
 	server      *httptest.Server
 	policy      *rego.Policy
 	credentials map[string]*ca.Credential
-	late        time.Duration
+	late        atomic.Int64 // how far the clock is after its start
 	recorded    map[string]replay.Recorded
 	notBound    map[string]string
 }
@@ -102,7 +103,7 @@ type testbed struct {
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
 	b := &testbed{t: t, policy: policies()[0], credentials: map[string]*ca.Credential{}, recorded: map[string]replay.Recorded{}, notBound: map[string]string{}}
-	now := func() time.Time { return start.Add(b.late) }
+	now := func() time.Time { return start.Add(time.Duration(b.late.Load())) }
 	var err error
 	b.store, err = store.Open(t.Context(), store.Config{URL: "sqlite://" + filepath.Join(t.TempDir(), "state.db"), ReportAllowed: true, Now: now, SightingsInterval: time.Hour})
 	require.NoError(t, err)
@@ -187,7 +188,7 @@ func (b *testbed) bind(instance, id, name string) {
 	require.NoError(b.t, err)
 	given, err := parameters.ParseBinding(nil)
 	require.NoError(b.t, err)
-	b.late += time.Second
+	b.late.Add(int64(time.Second))
 	_, _, err = b.store.CreateBinding(b.t.Context(), store.Cause{}, store.Binding{ID: id, InstanceID: instance, Route: bound, Parameters: given, URL: base + "/r/" + id + "/" + tokens.Token(id)})
 	require.NoError(b.t, err)
 }
@@ -195,7 +196,7 @@ func (b *testbed) bind(instance, id, name string) {
 // call sends a real request and returns its decision id and status.
 func (b *testbed) call(binding string, who ca.Identity, method, url string) (id string, status int) {
 	b.t.Helper()
-	b.late += time.Second
+	b.late.Add(int64(time.Second))
 	r := httptest.NewRequestWithContext(b.t.Context(), method, "/r/"+binding+"/"+tokens.Token(binding), nil)
 	r.Header.Set("X-CF-Forwarded-Url", url)
 	r.Header.Set("X-CF-Proxy-Signature", "secret-signature")
