@@ -15,8 +15,7 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -61,6 +60,8 @@ type Config struct {
 	// Reports are documents that are shown as they are, by their path below
 	// /v1/, such as policy.
 	Reports map[string]func() any
+	// More add further endpoints; nil: none.
+	More []func(*envelope.Envelope)
 	// ReportAllowed is the operator's word on report mode. Default: refused.
 	ReportAllowed bool
 	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
@@ -79,13 +80,7 @@ type Config struct {
 	MaxWait time.Duration
 }
 
-type api struct {
-	Config
-	endpoints *http.ServeMux
-	// reads and changes are apart: who reads slowly must not keep an operator
-	// from revoking.
-	reads, changes *semaphore.Weighted
-}
+type api struct{ Config }
 
 // New returns the handler of /v1.
 func New(cfg Config) http.Handler {
@@ -98,21 +93,21 @@ func New(cfg Config) http.Handler {
 	if cfg.MaxWait == 0 {
 		cfg.MaxWait = 10 * time.Second
 	}
-	a := &api{
-		Config: cfg, endpoints: http.NewServeMux(),
-		reads: semaphore.NewWeighted(cfg.MaxInFlight), changes: semaphore.NewWeighted(cfg.MaxInFlight),
-	}
-	a.handle("/v1/instances", methods{http.MethodGet: a.listInstances})
-	a.handle("/v1/instances/{guid}", methods{http.MethodGet: a.showInstance, http.MethodDelete: a.deleteInstance})
-	a.handle("/v1/bindings", methods{http.MethodGet: a.listBindings})
-	a.handle("/v1/bindings/{guid}", methods{http.MethodGet: a.showBinding, http.MethodDelete: a.deleteBinding})
-	a.handle("/v1/audit", methods{http.MethodGet: a.listAudit})
-	a.handle("/v1/decisions", methods{http.MethodGet: a.listDecisions})
+	a := &api{cfg}
+	e := envelope.New(envelope.Config{
+		MayRead: cfg.MayRead, MayChange: cfg.MayChange, Log: cfg.Log, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight, MaxWait: cfg.MaxWait,
+	})
+	e.Handle("/v1/instances", envelope.Methods{http.MethodGet: a.listInstances})
+	e.Handle("/v1/instances/{guid}", envelope.Methods{http.MethodGet: a.showInstance, http.MethodDelete: a.deleteInstance})
+	e.Handle("/v1/bindings", envelope.Methods{http.MethodGet: a.listBindings})
+	e.Handle("/v1/bindings/{guid}", envelope.Methods{http.MethodGet: a.showBinding, http.MethodDelete: a.deleteBinding})
+	e.Handle("/v1/audit", envelope.Methods{http.MethodGet: a.listAudit})
+	e.Handle("/v1/decisions", envelope.Methods{http.MethodGet: a.listDecisions})
 	for path, report := range cfg.Reports {
-		a.handle("/v1/"+path, methods{http.MethodGet: func(w http.ResponseWriter, _ *http.Request) error { return show(w, report()) }})
+		e.Handle("/v1/"+path, envelope.Methods{http.MethodGet: func(w http.ResponseWriter, _ *http.Request) error { return envelope.Show(w, report()) }})
 	}
-	a.endpoints.Handle("/", a.answering(func(_ http.ResponseWriter, r *http.Request) error {
-		return refuse(http.StatusNotFound, "there is no %q in this API", clip(r.URL.Path))
-	}))
-	return a
+	for _, add := range cfg.More {
+		add(e)
+	}
+	return e
 }

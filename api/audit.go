@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -32,8 +33,8 @@ type entry struct {
 
 func (a *api) entry(e store.Entry) entry {
 	return entry{
-		Revision: e.Revision, At: e.At, Action: e.Action, Kind: e.Kind, GUID: e.ID, Instance: orNull(e.InstanceID),
-		By: orNull(e.By), RequestID: orNull(e.RequestID), RequestIdentity: orNull(e.RequestIdentity),
+		Revision: e.Revision, At: e.At, Action: e.Action, Kind: e.Kind, GUID: e.ID, Instance: envelope.OrNull(e.InstanceID),
+		By: envelope.OrNull(e.By), RequestID: envelope.OrNull(e.RequestID), RequestIdentity: envelope.OrNull(e.RequestIdentity),
 		Before: content(e.Before), After: content(e.After),
 	}
 }
@@ -58,8 +59,8 @@ func (a *api) listAudit(w http.ResponseWriter, r *http.Request) error {
 		"created_ats[lt]":        list.Time(&filter.To),
 	}, true)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "%w", err)
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.Audit(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.Entry]{found, total, err}, a.entry)
+	found, total, err := a.Reader.Audit(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.Entry]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.entry)
 }

@@ -2,14 +2,13 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
-	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -56,7 +55,7 @@ func (a *api) binding(b store.BoundRoute) binding {
 		GUID: b.ID, Route: b.Route.String(), Plan: b.Instance.Plan.String(), Mode: grants.Enforce.String(),
 		Labels: map[string]string{}, Grants: []grant{}, Parameters: b.Parameters.JSON(),
 		Instance: b.InstanceID, Organization: b.Instance.Owner.Org.String(), Space: b.Instance.Owner.Space.String(),
-		CreatedAt: b.CreatedAt, CreatedBy: orNull(b.CreatedBy), Warnings: []string{},
+		CreatedAt: b.CreatedAt, CreatedBy: envelope.OrNull(b.CreatedBy), Warnings: []string{},
 		Links: map[string]list.Link{
 			"self":             a.link("/v1/bindings/" + b.ID),
 			"service_instance": a.link("/v1/instances/" + b.InstanceID),
@@ -131,29 +130,15 @@ func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
 		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
 		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
-		"routes":                 list.Strings(&filter.Routes, routeName),
-		"hosts":                  list.Strings(&filter.Hosts, hostName),
+		"routes":                 list.Strings(&filter.Routes, envelope.RouteName),
+		"hosts":                  list.Strings(&filter.Hosts, envelope.HostName),
 		"unused_since":           list.Time(&filter.UnusedSince),
 	}, false)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "%w", err)
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.AllBindings(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.BoundRoute]{found, total, err}, a.binding)
-}
-
-// routeName is a route as it is stored.
-func routeName(value string) (string, error) {
-	parsed, err := route.Parse(value)
-	return parsed.String(), err
-}
-
-func hostName(value string) (string, error) {
-	parsed, err := route.Parse(value)
-	if err == nil && strings.Contains(value, "/") {
-		err = errors.New("expected a host without a path; routes takes host/path")
-	}
-	return parsed.Host, err
+	found, total, err := a.Reader.AllBindings(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.binding)
 }
 
 func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
@@ -166,7 +151,7 @@ func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return show(w, a.binding(one))
+	return envelope.Show(w, a.binding(one))
 }
 
 func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {
@@ -174,5 +159,5 @@ func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return deleted(w, "binding", id, a.Deleter.DeleteBinding(r.Context(), causeOf(r), "", id))
+	return deleted(w, "binding", id, a.Deleter.DeleteBinding(r.Context(), envelope.CauseOf(r), "", id))
 }

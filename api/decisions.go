@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/rego/recording"
@@ -24,11 +25,11 @@ func (a *api) listDecisions(w http.ResponseWriter, r *http.Request) error {
 		"since":   list.Time(&filter.Since), "limit": list.Number(&filter.Limit, maxDecisions),
 	})
 	if err != nil {
-		return refuse(http.StatusBadRequest, "%w", err)
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	if err := a.Recording.Write(w, filter); err != nil {
-		return fmt.Errorf("%w: %w", errHalf, err)
+		return fmt.Errorf("%w: %w", envelope.ErrHalf, err)
 	}
 	return nil
 }

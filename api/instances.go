@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -39,7 +40,7 @@ func (a *api) instance(i store.Instance) instance {
 	return instance{
 		GUID: i.ID, Plan: i.Plan.String(), Organization: i.Owner.Org.String(), Space: i.Owner.Space.String(),
 		Scope: grants.Narrowest(i.Plan, i.Parameters.Scope).String(), Mode: mode.String(), Parameters: i.Parameters.JSON(),
-		CreatedAt: i.CreatedAt, CreatedBy: orNull(i.CreatedBy), UpdatedAt: i.UpdatedAt, UpdatedBy: orNull(i.UpdatedBy),
+		CreatedAt: i.CreatedAt, CreatedBy: envelope.OrNull(i.CreatedBy), UpdatedAt: i.UpdatedAt, UpdatedBy: envelope.OrNull(i.UpdatedBy),
 		Links: map[string]list.Link{
 			"self":     a.link("/v1/instances/" + i.ID),
 			"bindings": a.link("/v1/bindings?service_instance_guids=" + i.ID),
@@ -60,10 +61,10 @@ func (a *api) listInstances(w http.ResponseWriter, r *http.Request) error {
 		"plans":              list.Strings(&filter.Plans, list.OneOf("space", "org", "any")),
 	}, false)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "%w", err)
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, total, err := a.Reader.Instances(r.Context(), filter, pageOf(query))
-	return answerList(a, w, r, query, page[store.Instance]{found, total, err}, a.instance)
+	found, total, err := a.Reader.Instances(r.Context(), filter, envelope.PageOf(query))
+	return envelope.AnswerList(w, r, envelope.Page[store.Instance]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.instance)
 }
 
 func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
@@ -76,7 +77,7 @@ func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return show(w, a.instance(one))
+	return envelope.Show(w, a.instance(one))
 }
 
 func (a *api) deleteInstance(w http.ResponseWriter, r *http.Request) error {
@@ -84,5 +85,5 @@ func (a *api) deleteInstance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return deleted(w, "service instance", id, a.Deleter.DeleteInstance(r.Context(), causeOf(r), id))
+	return deleted(w, "service instance", id, a.Deleter.DeleteInstance(r.Context(), envelope.CauseOf(r), id))
 }

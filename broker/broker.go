@@ -49,6 +49,11 @@ type Config struct {
 	// Policy returns the revision of the policy in force and the operator's
 	// grants, for status.
 	Policy func() (revision string, site *grants.Site)
+	// Checks are those of the policy in force, for status; nil: none.
+	Checks func() []string
+	// NotBound says why requests to a route, host[/path], do not come to the
+	// gateway, as the self-test found; "": they do. Nil: nobody knows.
+	NotBound func(route string) string
 	// Log gets a line for each change.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.

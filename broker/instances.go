@@ -121,7 +121,7 @@ func (b *broker) GetInstance(ctx context.Context, id string, _ domain.FetchInsta
 	if err != nil && !errors.Is(err, store.ErrDamaged) {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
-	status := b.status(instance, bindings)
+	status := b.status(ctx, instance, bindings)
 	if err != nil { // added last, and never left out
 		status.Warnings = append(status.Warnings, "a bound route is damaged in the gateway's database and refuses everybody: unbind it and bind it again")
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -17,10 +19,14 @@ import (
 type status struct {
 	Plan string `json:"plan"`
 	// Scope is the instance's: the narrower of plan and parameters.
-	Scope  string        `json:"scope"`
-	Mode   string        `json:"mode"`
-	Policy string        `json:"policy"`
+	Scope  string `json:"scope"`
+	Mode   string `json:"mode"`
+	Policy string `json:"policy"`
+	// Checks of the policy, each of which must hold, too.
+	Checks []string      `json:"checks"`
 	Routes []routeStatus `json:"routes"`
+	// Denials are the last refusals that differ, of all routes, the newest first.
+	Denials []denialStatus `json:"denials"`
 	// Warnings are sentences for the developer, at most maxWarnings and one
 	// that counts the rest.
 	Warnings []string `json:"warnings"`
@@ -36,6 +42,8 @@ type routeStatus struct {
 	// Grants in force, the first of GrantsTotal.
 	Grants      []grantStatus `json:"grants"`
 	GrantsTotal int           `json:"grants_total"`
+	// Callers are the last ones.
+	Callers []callerStatus `json:"callers"`
 }
 
 type grantStatus struct {
@@ -43,6 +51,8 @@ type grantStatus struct {
 	Grant  json.RawMessage `json:"grant"`
 	// StandsFor is the source by guid where the grant has a name.
 	StandsFor string `json:"stands_for,omitempty"`
+	// Never is why it can match no request.
+	Never string `json:"never,omitempty"`
 }
 
 // What an answer shows of many grants: a developer can make their number times
@@ -53,13 +63,22 @@ const (
 	maxWarnings    = 100
 )
 
-func (b *broker) status(instance store.Instance, bindings []store.Binding) *status {
+func (b *broker) status(ctx context.Context, instance store.Instance, bindings []store.Binding) *status {
 	revision, site := b.Policy()
+	seen := b.known(ctx, instance, bindings)
 	s := &status{
 		Plan: instance.Plan.String(), Scope: grants.Narrowest(instance.Plan, instance.Parameters.Scope).String(),
 		Mode: instance.Parameters.Mode.String(), Policy: revision,
-		Routes: []routeStatus{}, Warnings: []string{},
+		Checks: []string{}, Routes: []routeStatus{}, Denials: []denialStatus{}, Warnings: []string{},
 	}
+	if b.Checks != nil {
+		s.Checks = append(s.Checks, b.Checks()...)
+	}
+	if seen == nil {
+		seen = &known{denials: []denialStatus{}}
+		s.warn("who has called is not known at the moment")
+	}
+	s.Denials = seen.denials
 	if instance.Parameters.Reports() && !b.AllowReport {
 		s.Mode = grants.Enforce.String()
 		s.warn("report mode is switched off by the operator of this platform: every route is enforced")
@@ -74,7 +93,16 @@ func (b *broker) status(instance store.Instance, bindings []store.Binding) *stat
 		if access == nil { // unbound since it was read
 			continue
 		}
-		s.Routes = append(s.Routes, routeStatusOf(access.Live(b.Now(), site), &budget))
+		live := access.Live(b.Now(), site)
+		shown := routeStatusOf(live, &budget)
+		shown.Callers = append(shown.Callers, seen.callers[binding.ID]...)
+		s.Routes = append(s.Routes, shown)
+		s.warnNever(&s.Routes[len(s.Routes)-1], live, seen.homes)
+		if b.NotBound != nil {
+			if reason := b.NotBound(shown.Route); reason != "" {
+				s.warn("requests to %s do not come to the gateway: %s", shown.Route, reason)
+			}
+		}
 		s.warnNames(access, b.Now())
 	}
 	s.warnParameters(instance.Parameters, bound, b.Now())
@@ -88,16 +116,27 @@ func (b *broker) status(instance store.Instance, bindings []store.Binding) *stat
 func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 	r := routeStatus{
 		Route: live.Route.String(), Binding: live.Binding, Scope: live.Scope.String(), Mode: live.Mode.String(),
-		Grants: []grantStatus{}, GrantsTotal: len(live.Rules),
+		Grants: []grantStatus{}, GrantsTotal: len(live.Rules), Callers: []callerStatus{},
 	}
 	for _, rule := range live.Rules[:min(len(live.Rules), maxGrantsShown)] {
 		grant, _ := rule.Written().MarshalJSON() // strings cannot fail
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		r.Grants = append(r.Grants, grantStatus{rule.Origin.String(), grant, standsFor(rule)})
+		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Grant: grant, StandsFor: standsFor(rule)})
 	}
 	return r
+}
+
+// warnNever names the shown grants of a route that can match no request.
+func (s *status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
+	for i := range r.Grants {
+		rule := live.Rules[i]
+		// The operator's are for many routes, and no fault of this one's owner.
+		if r.Grants[i].Never = effective.Never(rule, live, homes); r.Grants[i].Never != "" && rule.Origin != grants.FromOperator {
+			s.warn("%s of the %s can never match on %s: %s", rule.Source, rule.Origin, r.Route, r.Grants[i].Never)
+		}
+	}
 }
 
 func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/grants"
 )
@@ -24,7 +25,7 @@ func (x *exchange) assert() (err error) {
 	case errors.Is(err, assertion.ErrRequest): // such as a method of 4 KiB
 		return fmt.Errorf("%w: %w", request.ErrMalformed, err)
 	case err != nil && x.access.Mode != grants.Report:
-		return fmt.Errorf("%w: %w", ErrNotReady, err)
+		return fmt.Errorf("%w: %w", refusal.ErrNotReady, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
+	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -62,6 +63,11 @@ type Config struct {
 	// Decided is told what the policy said, and Go confirmed, before the request
 	// goes on; also of routes without grants, where the policy is not asked. It must not wait, nor change anything. Nil: nobody wants to know.
 	Decided func(decisionID string, r *rego.Request, d rego.Decision)
+	// Recorded is told of each request when its line is written, also of what is
+	// refused before the policy is asked. The line's texts may be parts of the
+	// request: what is kept must be copied. It must not wait. Nil: nobody wants to
+	// know.
+	Recorded func(l *line.Line, at time.Time)
 	// Log gets the decision lines.
 	Log *slog.Logger
 	// Metrics gets the gateway's collectors.

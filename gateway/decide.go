@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
 
 // guard is what Go decides alone.
 func (x *exchange) guard() error {
 	if !x.access.Scope.Admits(x.caller, x.access.Owner) {
-		return ErrScope
+		return refusal.ErrScope
 	}
 	if len(x.live.Rules) == 0 {
-		return ErrNoGrants
+		return refusal.ErrNoGrants
 	}
 	return nil
 }
@@ -23,7 +24,7 @@ func (x *exchange) guard() error {
 // grants of the operator.
 func (x *exchange) guarded() error {
 	err := x.guard()
-	if errors.Is(err, ErrNoGrants) {
+	if errors.Is(err, refusal.ErrNoGrants) {
 		x.tell(x.question(), rego.Decision{Policy: "route:no_grants", Reason: "no_grants"})
 	}
 	return err
@@ -51,7 +52,7 @@ func (x *exchange) decide() error {
 	x.line.DecideUS = x.g.Now().Sub(before).Microseconds()
 	x.line.Cache = x.decision.Cache.String()
 	switch {
-	case errors.Is(err, ErrClientGone):
+	case errors.Is(err, refusal.ErrClientGone):
 		return err
 	case err != nil:
 		x.decision = rego.Decision{Policy: "gateway:policy_error", Reason: "policy_error"}
@@ -61,7 +62,7 @@ func (x *exchange) decide() error {
 	case err != nil:
 		return err
 	case !x.decision.Allow:
-		return ErrDenied
+		return refusal.ErrDenied
 	}
 	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
 	return nil
@@ -75,7 +76,7 @@ func (x *exchange) ask(ctx context.Context) (*rego.Request, error) {
 	case err == nil:
 		decision = rego.Confirm(decision, request)
 	case ctx.Err() != nil:
-		err = fmt.Errorf("%w: %w", ErrClientGone, err) // it waited for another's evaluation
+		err = fmt.Errorf("%w: %w", refusal.ErrClientGone, err) // it waited for another's evaluation
 	}
 	x.decision = decision
 	return request, err

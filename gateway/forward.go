@@ -12,6 +12,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/callerassertion"
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/streams"
 )
@@ -54,7 +55,7 @@ func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
 		ModifyResponse: noteUpstream,
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			x := exchangeOf(r.Context())
-			x.refuse(upstreamError(x.r, err))
+			x.refuse(refusal.Upstream(x.r, err))
 		},
 		ErrorLog: log.New(io.Discard, "", 0), // the decision line says it
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/headers"
 	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/load"
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/gateway/streams"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -58,6 +59,8 @@ type exchange struct {
 	started time.Time
 	// hop tells that the client sent the hop header, before it was deleted.
 	hop bool
+	// asked is the question that this exchange answers; nil: it is a request.
+	asked *Question
 
 	access *grants.Access
 	live   *grants.Live
@@ -96,11 +99,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.probe.ServeHTTP(x.w, r)
 		return
 	}
-	if err := x.walk(x.identify, x.guarded, x.decide); err != nil && !x.waive(err) {
-		x.refuse(err)
-		return
-	}
-	if err := x.walk(x.assert, x.stillBound); err != nil {
+	if err := x.walk(x.judge, x.assert, x.stillBound); err != nil {
 		x.refuse(err)
 		return
 	}
@@ -108,6 +107,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.Used(x.line.Binding, x.started)
 	}
 	x.forward()
+}
+
+// judge is the part of the walk that decides. In report mode its refusal does not
+// stop the request.
+func (x *exchange) judge() error {
+	if err := x.walk(x.identify, x.guarded, x.decide); err != nil && !x.waive(err) {
+		return err
+	}
+	return nil
 }
 
 // walk takes steps until one refuses.
@@ -134,16 +142,23 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 
 // admit takes a place among the requests in flight.
 func (x *exchange) admit() error {
-	if err := x.g.Ready(); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	if err := x.ready(); err != nil {
+		return err
 	}
 	if front.Surplus(x.r.Context()) {
-		return fmt.Errorf("%w: connections", ErrOverloaded)
+		return fmt.Errorf("%w: connections", refusal.ErrOverloaded)
 	}
 	if !x.g.load.Enter() {
-		return ErrOverloaded
+		return refusal.ErrOverloaded
 	}
 	x.w.entered = true
+	return nil
+}
+
+func (x *exchange) ready() error {
+	if err := x.g.Ready(); err != nil {
+		return fmt.Errorf("%w: %w", refusal.ErrNotReady, err)
+	}
 	return nil
 }
 
@@ -151,15 +166,13 @@ func (x *exchange) admit() error {
 func (x *exchange) binding() error {
 	id, token, ok := strings.Cut(strings.TrimPrefix(x.r.URL.EscapedPath(), "/r/"), "/")
 	if !x.g.Tokens.Verify(id, token) || !ok {
-		return fmt.Errorf("%w: wrong token", ErrUnknownBinding)
+		return fmt.Errorf("%w: wrong token", refusal.ErrUnknownBinding)
 	}
-	x.line.Binding = id
 	if err := x.lookUp(id); err != nil {
 		return err
 	}
-	x.line.Route, x.line.Mode = x.access.Route.String(), x.access.Mode.String()
 	if !x.g.load.EnterRoute(id) {
-		return fmt.Errorf("%w: this route", ErrOverloaded)
+		return fmt.Errorf("%w: this route", refusal.ErrOverloaded)
 	}
 	x.w.enteredRoute = id
 	return nil
@@ -168,15 +181,17 @@ func (x *exchange) binding() error {
 // lookUp finds the binding; a request waits for the store only if memory does
 // not know a binding whose token is right.
 func (x *exchange) lookUp(id string) (err error) {
+	x.line.Binding = id
 	x.access = x.g.Access(id)
 	if x.access == nil && x.g.Lookup != nil {
 		if x.access, err = x.g.Lookup(x.r.Context(), id); err != nil {
-			return fmt.Errorf("%w: binding not in memory: %w", ErrNotReady, err)
+			return fmt.Errorf("%w: binding not in memory: %w", refusal.ErrNotReady, err)
 		}
 	}
 	if x.access == nil {
-		return fmt.Errorf("%w: not bound", ErrUnknownBinding)
+		return fmt.Errorf("%w: not bound", refusal.ErrUnknownBinding)
 	}
+	x.line.Route, x.line.Mode, x.line.Revision = x.access.Route.String(), x.access.Mode.String(), x.access.Revision
 	return nil
 }
 
@@ -192,14 +207,14 @@ func (x *exchange) aim() error {
 		return err
 	}
 	if x.hop {
-		return fmt.Errorf("%w: the request carries %s", ErrLoop, headers.Hop)
+		return fmt.Errorf("%w: the request carries %s", refusal.ErrLoop, headers.Hop)
 	}
-	x.verified, x.unverified = x.g.Verifier.Verify(x.r.Header[identity.Header], x.g.Format.For(x.target.Host))
+	x.verified, x.unverified = x.verify()
 	if !x.verified.App.IsZero() && x.verified.App == x.g.OwnApp {
-		return fmt.Errorf("%w: the caller is the gateway", ErrLoop)
+		return fmt.Errorf("%w: the caller is the gateway", refusal.ErrLoop)
 	}
 	if !x.access.Route.MatchHost(x.target.Host) || !x.access.Route.MatchPath(x.target.RawPath) {
-		return ErrRouteMismatch
+		return refusal.ErrRouteMismatch
 	}
 	return nil
 }
@@ -214,10 +229,22 @@ func (x *exchange) isProbe() bool {
 	return x.recorded
 }
 
+// verify reads the certificate; of a request that nobody has sent, there is only
+// the word on who would call.
+func (x *exchange) verify() (identity.Caller, error) {
+	if x.asked == nil {
+		return x.g.Verifier.Verify(x.r.Header[identity.Header], x.g.Format.For(x.target.Host))
+	}
+	if x.asked.Caller.IsZero() {
+		return identity.Caller{}, &identity.Refusal{Kind: identity.ErrNoCertificate, Detail: "no caller is named"}
+	}
+	return x.asked.Caller, nil
+}
+
 // identify names the caller, if the router can be trusted to tell.
 func (x *exchange) identify() error {
 	if untrusted := x.g.Trust(x.r.Context(), x.access, x.target.Host); untrusted != nil {
-		return fmt.Errorf("%w: %w", ErrRouterUntrusted, untrusted)
+		return fmt.Errorf("%w: %w", refusal.ErrRouterUntrusted, untrusted)
 	}
 	if x.unverified != nil {
 		return x.unverified
@@ -243,7 +270,7 @@ func (x *exchange) waive(err error) bool {
 func (x *exchange) stillBound() error {
 	now := x.g.Access(x.line.Binding)
 	if now == nil || now.Route != x.access.Route {
-		return fmt.Errorf("%w: unbound meanwhile", ErrUnknownBinding)
+		return fmt.Errorf("%w: unbound meanwhile", refusal.ErrUnknownBinding)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/front"
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -280,7 +281,7 @@ func TestLogInjection(t *testing.T) {
 
 func TestReservedReasonsAreThoseOfTheTable(t *testing.T) {
 	unique := map[string]bool{rego.ReasonNoMatchingGrant: true}
-	for _, id := range gateway.Reasons() {
+	for _, id := range refusal.Reasons() {
 		assert.Regexp(t, `^[a-z][a-z0-9_]*$`, id)
 		unique[id] = true
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/rego"
 )
@@ -24,7 +25,7 @@ func (x *exchange) stillAllowed() func(context.Context) error {
 		again := &exchange{g: x.g, r: x.r, target: x.target, caller: x.caller}
 		again.started, again.policy, again.access = x.g.Now(), x.g.Policy(), x.g.Access(binding)
 		if again.access == nil || again.access.Route != last.access.Route {
-			return fmt.Errorf("%w: unbound meanwhile", ErrUnknownBinding)
+			return fmt.Errorf("%w: unbound meanwhile", refusal.ErrUnknownBinding)
 		}
 		again.live = again.access.Live(again.started, again.policy.Site())
 		if again.restsOn(last) {
@@ -56,7 +57,7 @@ func (x *exchange) restsOn(last *exchange) bool {
 func (x *exchange) allowed(ctx context.Context) error {
 	_, err := x.ask(ctx)
 	if err == nil && !x.decision.Allow {
-		err = fmt.Errorf("%w: %s", ErrDenied, x.decision.Reason)
+		err = fmt.Errorf("%w: %s", refusal.ErrDenied, x.decision.Reason)
 	}
 	return err
 }

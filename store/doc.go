@@ -1,6 +1,7 @@
 // Package store is what Cloud Foundry told us: service instances, bindings,
 // the ids that were deleted, the keys made once, the audit of all changes, when
-// bindings were last used, and the revision that orders the changes.
+// bindings were last used and who called them, and the revision that orders the
+// changes.
 //
 // The database is the truth, and several gateways may share one. Every change
 // is one transaction, which takes the revision first and writes the audit; it

@@ -14,6 +14,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/store/list"
 	"github.com/mtls-authz/mtls-authz/store/record"
 	"github.com/mtls-authz/mtls-authz/store/resolution"
+	"github.com/mtls-authz/mtls-authz/store/sightings"
 	"github.com/mtls-authz/mtls-authz/store/usage"
 	"github.com/mtls-authz/mtls-authz/store/view"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	// UsageInterval is how often the last uses of bindings are written.
 	// Default: 30 s.
 	UsageInterval time.Duration
+	// SightingsInterval is how often is written who has called. Default: 5 s.
+	SightingsInterval time.Duration
 	// MaxStale is how long the view may be decided by without the database.
 	// Default: 24 h.
 	MaxStale time.Duration
@@ -76,6 +79,9 @@ func (c *Config) setDefaults() {
 	if c.UsageInterval == 0 {
 		c.UsageInterval = 30 * time.Second
 	}
+	if c.SightingsInterval == 0 {
+		c.SightingsInterval = 5 * time.Second
+	}
 	if c.MaxStale == 0 {
 		c.MaxStale = 24 * time.Hour
 	}
@@ -94,6 +100,8 @@ type Store struct {
 	db   *database.Database
 	view *view.View
 	uses *usage.Uses
+	// seen is who has called.
+	seen *sightings.Sightings
 	// board has what gateways tell one another.
 	board *board.Board
 	// names has what sources by name stand for.
@@ -135,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			Progress: cfg.Progress, Now: cfg.Now, Names: resolved.Book(),
 		}),
 		uses:  usage.New(db, usage.Config{Timeout: cfg.Timeout, Interval: cfg.UsageInterval, Turn: writing}),
+		seen:  sightings.New(db, sightings.Config{Timeout: cfg.Timeout, Interval: cfg.SightingsInterval, Turn: writing}),
 		board: board.New(db, board.Config{Timeout: cfg.Timeout, Turn: writing, Now: cfg.Now}),
 	}
 	err = s.ping(ctx)
@@ -155,6 +164,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.running.Go(func() { s.view.Follow(background) })
 	s.running.Go(func() { s.uses.Run(background) })
 	s.running.Go(func() { s.names.Follow(background) })
+	s.running.Go(func() { s.seen.Run(background) })
 	return s, nil
 }
 
@@ -175,6 +185,9 @@ func (s *Store) Board() *board.Board { return s.board }
 
 // Names is what sources by name stand for.
 func (s *Store) Names() *resolution.Resolutions { return s.names }
+
+// Sightings are who has called, with what outcome.
+func (s *Store) Sightings() *sightings.Sightings { return s.seen }
 
 // Used notes that a request was allowed by a binding; see [BoundRoute]. It is for
 // the hot path: it never waits, and allocates only where it has not been used for

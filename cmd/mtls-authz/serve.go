@@ -112,7 +112,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
-	if g.cloud, err = cloud.New(s, g.store, g.extraRoots, log); err != nil {
+	if g.cloud, err = cloud.New(s, g.store, g.authorities.ExtraRoots, log); err != nil {
 		return nil, err
 	}
 	g.background = append(g.background, g.cloud.Run)
@@ -127,13 +127,13 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.cloud.Names(),
 		Credentials: g.brokerCredentials(),
-		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() },
-		Log:         log,
+		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks,
+		Log: log,
 	})
 	g.api = api.New(api.Config{
 		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
 		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
-		Recording: g.recording, Reports: g.reports(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
+		Recording: g.recording, Reports: g.reports(), More: g.buildAccess(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
 	})
 	return g, nil
 }
@@ -179,7 +179,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	cfg := gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
 		Verifier: g.authorities.Verifier(), Format: g.XFCCFormat, OwnApp: g.OwnApp,
-		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Assert: signer.Sign, Router: upstream,
+		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Recorded: g.sighted, Assert: signer.Sign, Router: upstream,
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxURIBytes: g.MaxURIBytes, MaxStream: g.MaxStream,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,

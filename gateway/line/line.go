@@ -29,6 +29,9 @@ type Line struct {
 	// Failure is the reason id of what failed after the decision; only the
 	// metric has it.
 	Failure string
+	// Revision is that of the binding and its instance, to tell whether they have
+	// changed since; the written line does not have it.
+	Revision int64
 }
 
 const (

@@ -51,9 +51,13 @@ type Explainer struct {
 	policy *rego.Policy
 	checks []string
 	titles map[string]string
-	// written are the rules as the author wrote them, by their place.
+	// written are the rules as the author wrote them, by their place; nil: they
+	// are read again where they are met.
 	written map[string]*ast.Rule
 }
+
+// Of returns the explainer of a policy without what it was compiled from.
+func Of(policy *rego.Policy) *Explainer { return &Explainer{policy: policy, checks: policy.Checks()} }
 
 // New returns the explainer of a policy and what it was compiled from.
 func New(policy *rego.Policy, compiled *gate.Compiled) *Explainer {
@@ -72,14 +76,22 @@ func Titles(compiled *gate.Compiled) map[string]string {
 	titles := map[string]string{}
 	for _, name := range compiled.Checks {
 		for _, module := range compiled.Bundle.Modules {
-			for _, annotations := range module.Annotations {
-				if annotations.Scope == "package" && annotations.Title != "" && module.Package.Path.Equal(reference(name)) {
-					titles[name] = annotations.Title
-				}
+			if title := titleIn(module, name); title != "" {
+				titles[name] = title
 			}
 		}
 	}
 	return titles
+}
+
+// titleIn is the title that a module gives to a check.
+func titleIn(module *ast.Module, check string) (title string) {
+	for _, annotations := range module.Annotations {
+		if annotations.Scope == "package" && annotations.Title != "" && module.Package.Path.Equal(reference(check)) {
+			title = annotations.Title
+		}
+	}
+	return title
 }
 
 // reference is data.site.check.<name>.
@@ -114,8 +126,12 @@ func (e *Explainer) Checks(ctx context.Context, r *rego.Request) []Check {
 			check.Allow = shorten(value.String())
 			check.Holds = value.Compare(ast.Boolean(true)) == 0
 		}
+		written := e.written
+		if written == nil {
+			check.Title, written = again(t.rules, name)
+		}
 		if !check.Holds {
-			w := &writer{Explainer: e, ctx: ctx, request: r, seen: map[string]bool{}}
+			w := &writer{Explainer: e, ctx: ctx, request: r, written: written, seen: map[string]bool{}}
 			isAllow := func(f *frame) bool { return f.rule.Ref().Equal(allow) }
 			check.Ends = w.ends(slices.DeleteFunc(slices.Clone(t.rules), func(f *frame) bool { return !isAllow(f) }), maxDepth)
 		}
@@ -133,6 +149,7 @@ type writer struct {
 	*Explainer
 	ctx     context.Context
 	request *rego.Request
+	written map[string]*ast.Rule
 	// seen are the rules that were explained.
 	seen map[string]bool
 }

@@ -1,4 +1,4 @@
-package api
+package envelope
 
 import (
 	"bytes"
@@ -44,12 +44,13 @@ type refusal struct {
 	status int
 }
 
-func refuse(status int, format string, args ...any) error {
+// Refuse is an error with its status; its text is for the client.
+func Refuse(status int, format string, args ...any) error {
 	return &refusal{fmt.Errorf(format, args...), status}
 }
 
-// errHalf: the answer had begun when it failed.
-var errHalf = errors.New("the answer could not be finished")
+// ErrHalf: the answer had begun when it failed.
+var ErrHalf = errors.New("the answer could not be finished")
 
 // problem is the body of a refusal (RFC 9457).
 type problem struct {
@@ -60,17 +61,17 @@ type problem struct {
 
 // answerError gives every error its status. What is no fault of the request is
 // logged: the client is not told what it was.
-func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
+func (a *Envelope) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var known *refusal
-	if errors.Is(err, errHalf) {
-		a.Log.Debug("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
+	if errors.Is(err, ErrHalf) {
+		a.Log.Debug("api", slog.String("path", Clip(r.URL.Path)), slog.String("error", err.Error()))
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
 	if errors.Is(err, store.ErrTooLarge) {
-		err = refuse(http.StatusBadRequest, "%w; ask for fewer with per_page", err)
+		err = Refuse(http.StatusBadRequest, "%w; ask for fewer with per_page", err)
 	}
 	if !errors.As(err, &known) {
-		a.Log.Error("api", slog.String("path", clip(r.URL.Path)), slog.String("error", err.Error()))
+		a.Log.Error("api", slog.String("path", Clip(r.URL.Path)), slog.String("error", err.Error()))
 		known = &refusal{errors.New("internal error of the gateway"), http.StatusInternalServerError}
 		if errors.Is(err, store.ErrUnavailable) {
 			known = &refusal{errors.New("the state store is not available; try again later"), http.StatusServiceUnavailable}
@@ -84,8 +85,8 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	_ = encoder.Encode(problem{known.status, http.StatusText(known.status), known.Error()}) // the client may be gone
 }
 
-// show answers with one resource.
-func show(w http.ResponseWriter, resource any) error {
+// Show answers with one resource.
+func Show(w http.ResponseWriter, resource any) error {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false) // of the links, which people copy
@@ -99,18 +100,19 @@ func show(w http.ResponseWriter, resource any) error {
 
 func username(r *http.Request) string {
 	name, _, _ := r.BasicAuth()
-	return clip(name)
+	return Clip(name)
 }
 
-func requestID(r *http.Request) string { return clip(r.Header.Get("X-Vcap-Request-Id")) }
+func requestID(r *http.Request) string { return Clip(r.Header.Get("X-Vcap-Request-Id")) }
 
-func causeOf(r *http.Request) store.Cause {
+// CauseOf is what the store notes beside a change.
+func CauseOf(r *http.Request) store.Cause {
 	return store.Cause{By: "operator:" + username(r), RequestID: requestID(r)}
 }
 
-// clip makes outside text fit for a log, a database and an answer: bounded,
+// Clip makes outside text fit for a log, a database and an answer: bounded,
 // printable, UTF-8.
-func clip(s string) string {
+func Clip(s string) string {
 	const most = 512
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
@@ -120,8 +122,8 @@ func clip(s string) string {
 	}, s[:min(len(s), most)])
 }
 
-// orNull keeps "nobody was named" apart from a name.
-func orNull(s string) *string {
+// OrNull keeps "nobody was named" apart from a name.
+func OrNull(s string) *string {
 	if s == "" {
 		return nil
 	}

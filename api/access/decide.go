@@ -1,0 +1,148 @@
+package access
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/mtls-authz/mtls-authz/api/access/explanation"
+	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/list"
+	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/gateway/target"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// question is the body of a POST to /v1/decide.
+type question struct {
+	// Caller is who would call; null: somebody without a certificate. Of an app
+	// that has called before, the app is enough.
+	Caller *explanation.Caller `json:"caller"`
+	Method string              `json:"method"`
+	URL    string              `json:"url"`
+	// Binding chooses among several of a route; "": the newest.
+	Binding string `json:"binding_guid"`
+}
+
+// maxQuestion bounds the body, in bytes.
+const maxQuestion = 64 << 10
+
+func (a *Access) decide(w http.ResponseWriter, r *http.Request) error {
+	asked, err := readQuestion(w, r)
+	if err != nil {
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
+	}
+	who, err := a.callerOf(r, asked.Caller)
+	if err != nil {
+		return err
+	}
+	b, err := a.boundTo(r, asked)
+	if err != nil {
+		return err
+	}
+	e, err := a.of(r.Context(), a.Explain(r.Context(), gateway.Question{Binding: b.ID, Caller: who, Method: asked.Method, URL: asked.URL}), b)
+	if err != nil {
+		return err
+	}
+	if len(b.Others) > 0 {
+		e.Warn("other bindings have the same route: %s", strings.Join(b.Others, ", "))
+	}
+	if reason := a.routeOf(b).NotBound; reason != "" {
+		e.Warn("requests to the route do not come to the gateway: %s", reason)
+	}
+	return answer(w, r, e)
+}
+
+func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error) {
+	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
+		return q, err
+	}
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+		return q, errors.New("expected Content-Type: application/json")
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&q); err != nil {
+		return q, fmt.Errorf(`%w; expected {"caller": {"app", "space", "org"}, "method", "url"}`, grants.ExplainJSON(err, "the question"))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return q, errors.New("something follows the question")
+	}
+	if q.Method == "" || q.URL == "" {
+		return q, errors.New("method and url are required, such as GET and https://host/path")
+	}
+	return q, nil
+}
+
+// callerOf completes the caller by what verified callers have shown.
+func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.Caller, error) {
+	if given == nil {
+		return identity.Caller{}, nil
+	}
+	who := identity.Caller{Foundation: a.Foundation}
+	parse := func(name, text string, into *identity.GUID) (err error) {
+		if *into, err = identity.ParseGUID(text); err != nil {
+			err = envelope.Refuse(http.StatusBadRequest, "caller.%s: %w", name, err)
+		}
+		return err
+	}
+	if err := parse("app", given.App, &who.App); err != nil {
+		return identity.Caller{}, err
+	}
+	if given.Space == "" && given.Org == "" {
+		homes, err := a.Store.Sightings().Homes(r.Context(), []string{given.App}, nil)
+		if err != nil {
+			return identity.Caller{}, err
+		}
+		home, known := homes[given.App]
+		if !known {
+			return identity.Caller{}, envelope.Refuse(http.StatusBadRequest, "app %s has not called yet, so where it is must be said: caller.space and caller.org", given.App)
+		}
+		given.Space, given.Org = home.Space, home.Org
+	}
+	err := parse("space", given.Space, &who.Space)
+	if err == nil {
+		err = parse("org", given.Org, &who.Org)
+	}
+	if err != nil {
+		return identity.Caller{}, err
+	}
+	return who, nil
+}
+
+// boundTo is the binding that the question is about.
+func (a *Access) boundTo(r *http.Request, asked question) (store.BoundRoute, error) {
+	if asked.Binding != "" {
+		b, err := a.binding(r, asked.Binding)
+		if errors.Is(err, store.ErrNotFound) {
+			err = envelope.Missing("binding", asked.Binding)
+		}
+		return b, err
+	}
+	to, err := target.Parse(asked.URL)
+	if to.Host == "" {
+		return store.BoundRoute{}, envelope.Refuse(http.StatusBadRequest, "url: %w; the gateway answers 400", err)
+	}
+	b, err := a.bindingFor(r, to.Host, to.RawPath)
+	if errors.Is(err, errNoRoute) {
+		err = envelope.Refuse(http.StatusNotFound, "no route that is bound to the gateway is for https://%s%s", to.Host, envelope.Clip(to.RawPath))
+	}
+	return b, err
+}
+
+// binding is one by its guid, or [store.ErrNotFound].
+func (a *Access) binding(r *http.Request, id string) (store.BoundRoute, error) {
+	found, _, err := a.Store.AllBindings(r.Context(), store.BindingFilter{IDs: []string{id}}, store.Page{Number: 1, Size: 1})
+	if err == nil && len(found) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return store.BoundRoute{}, err
+	}
+	return found[0], nil
+}

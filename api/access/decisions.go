@@ -1,0 +1,125 @@
+package access
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/mtls-authz/mtls-authz/api/access/explanation"
+	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/list"
+	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego/replay"
+	"github.com/mtls-authz/mtls-authz/store"
+	"github.com/mtls-authz/mtls-authz/store/sightings"
+)
+
+func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
+	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
+	}
+	id, err := list.GUID(r.PathValue("id"))
+	if err != nil {
+		return envelope.Missing("decision", r.PathValue("id"))
+	}
+	d, err := a.Store.Sightings().Denial(r.Context(), id)
+	switch {
+	case err == nil:
+		e, err := a.refused(r, d)
+		if err != nil {
+			return err
+		}
+		return answer(w, r, e)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	if a.Recorded != nil {
+		if recorded, ok := a.Recorded(id); ok {
+			return answer(w, r, fromMemory(recorded))
+		}
+	}
+	return envelope.Refuse(http.StatusNotFound, "there is no decision %q here: the newest 10000 refusals are kept, of each caller of a route the newest 50, a few seconds after they were made; "+
+		"and what this instance of the gateway has decided last", id)
+}
+
+// refused explains a refusal of whatever instance by what was in force then, if it
+// still is.
+func (a *Access) refused(r *http.Request, d sightings.Decision) (*explanation.Explanation, error) {
+	e := explanation.New(d.Outcome, d.Reason)
+	e.DecisionID, e.At, e.Policy, e.Detail = d.DecisionID, &d.At, d.Policy, d.Detail
+	e.Method, e.Host, e.Path, e.Route, e.Binding, e.Mode, e.Revision = d.Method, d.Host, d.Path, d.Route, d.Binding, d.Mode, d.PolicyRevision
+	var who identity.Caller
+	if d.App != "" {
+		e.Caller = &explanation.Caller{App: d.App, Space: d.Space, Org: d.Org}
+		who.Foundation = a.Foundation
+		if err := errors.Join(who.App.UnmarshalText([]byte(d.App)), who.Space.UnmarshalText([]byte(d.Space)), who.Org.UnmarshalText([]byte(d.Org))); err != nil {
+			return nil, err
+		}
+	}
+	b, same, err := a.asThen(r, d, e)
+	if err != nil {
+		return nil, err
+	}
+	if same {
+		mode, _ := grants.ParseMode(d.Mode) // what is no mode is enforced
+		told := a.Explain(r.Context(), gateway.Question{
+			Binding: d.Binding, Access: private(b, mode), Caller: who, Method: d.Method, URL: "https://" + d.Host + d.Path, At: d.At,
+		})
+		if err := e.Ask(r.Context(), told.Request, b); err != nil {
+			return nil, err
+		}
+	}
+	e.Remedy(b)
+	return e, nil
+}
+
+// asThen is the binding of a refusal, and whether what it was decided by is still
+// in force; if not, the explanation says what has changed.
+func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Explanation) (b store.BoundRoute, same bool, err error) {
+	if d.Binding == "" {
+		return b, false, nil
+	}
+	b, err = a.binding(r, d.Binding)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+		e.Warn("the binding has been deleted since")
+		return store.BoundRoute{}, false, nil
+	}
+	if err != nil {
+		return b, false, err
+	}
+	same = true
+	unlike := func(format string, args ...any) {
+		same = false
+		e.Warn(format, args...)
+	}
+	policy := a.Policy()
+	if policy == nil || d.PolicyRevision != "" && policy.Revision() != d.PolicyRevision {
+		now := "none"
+		if policy != nil {
+			now = policy.Revision()
+		}
+		unlike("the policy has changed since: then %s, now %s; POST /v1/decide tells what the request would get now", d.PolicyRevision, now)
+	}
+	if d.Revision != max(b.Revision, b.Instance.Revision) {
+		unlike("the grants or the scope of the route have changed since; POST /v1/decide tells what the request would get now")
+	}
+	if d.Cut {
+		unlike("the path was too long to be kept whole, so the grants cannot be compared with it")
+	}
+	return b, same, nil
+}
+
+// fromMemory shows a decision that this gateway has in memory, as it was.
+func fromMemory(r replay.Recorded) *explanation.Explanation {
+	outcome := "denied"
+	if r.Decision.Allow {
+		outcome = "allowed"
+	}
+	e := explanation.New(outcome, r.Decision.Reason)
+	e.DecisionID, e.At, e.Policy, e.Route, e.Binding, e.Revision = r.DecisionID, &r.Time, r.Decision.Policy, r.Route, r.Binding, r.PolicyRevision
+	e.Caller = &explanation.Caller{App: r.Input.Caller.App, Space: r.Input.Caller.Space, Org: r.Input.Caller.Org}
+	e.Method, e.Host, e.Path = r.Input.Request.Method, r.Input.Request.Host, r.Input.Request.Path
+	e.Warn("from the memory of this instance of the gateway; POST /v1/decide explains what the request would get now")
+	return e
+}

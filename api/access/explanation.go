@@ -1,0 +1,46 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+
+	"github.com/mtls-authz/mtls-authz/api/access/explanation"
+	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/gateway"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// of is the explanation of what the gateway says.
+func (a *Access) of(ctx context.Context, told gateway.Explanation, b store.BoundRoute) (*explanation.Explanation, error) {
+	l := told.Line
+	e := explanation.New(l.Auth, l.Reason)
+	e.Policy, e.Detail, e.Method, e.Host, e.Path = l.Policy, l.Detail, l.Method, l.Host, l.Path
+	e.Route, e.Binding, e.Mode, e.Revision = l.Route, l.Binding, l.Mode, l.PolicyRevision
+	if l.App != "" {
+		e.Caller = &explanation.Caller{App: l.App, Space: l.Space, Org: l.Org}
+	}
+	if err := e.Ask(ctx, told.Request, b); err != nil {
+		return nil, err
+	}
+	e.Remedy(b)
+	return e, nil
+}
+
+// private is the access of a binding that no request shares.
+func private(b store.BoundRoute, mode grants.Mode) *grants.Access {
+	return parameters.NewAccess(parameters.Bound{
+		Binding: b.ID, Route: b.Route, Owner: b.Instance.Owner, Plan: b.Instance.Plan, Revision: max(b.Revision, b.Instance.Revision),
+		Instance: b.Instance.Parameters, OfBinding: b.Parameters, ReportAllowed: mode == grants.Report,
+	})
+}
+
+// answer shows an explanation as the client wants it.
+func answer(w http.ResponseWriter, r *http.Request, e *explanation.Explanation) error {
+	if wantsText(r) {
+		return write(w, bytes.NewReader(e.Text()))
+	}
+	return envelope.Show(w, e)
+}

@@ -1,0 +1,220 @@
+// Package explanation is why a request is decided as it is, for people: what each
+// grant and each check says of it, and what would have allowed it.
+//
+// It decides nothing: the outcome it is told. Nothing in its text can be a command
+// to a terminal.
+package explanation
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/mtls-authz/mtls-authz/gateway/refusal"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/rego"
+	"github.com/mtls-authz/mtls-authz/rego/explain"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// An Explanation is why a request is decided as it is.
+type Explanation struct {
+	DecisionID string `json:"decision_id,omitempty"`
+	// At is when it was decided, of a real request.
+	At      *time.Time `json:"at,omitempty"`
+	Allowed bool       `json:"allowed"`
+	// Outcome, Policy and Reason are mtls_auth, mtls_policy and mtls_denied_reason
+	// of the decision line.
+	Outcome string `json:"outcome"`
+	Policy  string `json:"policy"`
+	Reason  string `json:"reason,omitempty"`
+	// Step of the walk at which it was refused: admit, binding, target, caller,
+	// guard, decide or forward.
+	Step   string `json:"step,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// Caller is null if nobody was verified.
+	Caller   *Caller `json:"caller"`
+	Method   string  `json:"method"`
+	Host     string  `json:"host"`
+	Path     string  `json:"path"`
+	Route    string  `json:"route"`
+	Binding  string  `json:"binding_guid"`
+	Mode     string  `json:"mode"`
+	Revision string  `json:"policy_revision"`
+	// Grants are those that could have let it pass, the caller's own first, of
+	// GrantsTotal. The one without because matches.
+	Grants      []explain.Grant `json:"grants"`
+	GrantsTotal int             `json:"grants_total"`
+	Checks      []explain.Check `json:"checks"`
+	// Remedies are what would have allowed it.
+	Remedies []string `json:"remedies"`
+	Warnings []string `json:"warnings"`
+}
+
+// A Caller is a verified one; all guids.
+type Caller struct {
+	App   string `json:"app"`
+	Space string `json:"space"`
+	Org   string `json:"org"`
+}
+
+// maxGrants bounds the grants of an explanation.
+const maxGrants = 100
+
+// New is of an outcome and a reason, as the decision line has them.
+func New(outcome, reason string) *Explanation {
+	e := &Explanation{
+		Allowed: outcome == "allowed", Outcome: outcome, Reason: reason,
+		Grants: []explain.Grant{}, Checks: []explain.Check{}, Remedies: []string{}, Warnings: []string{},
+	}
+	if !e.Allowed {
+		e.Step = refusal.StepOf(reason)
+	}
+	return e
+}
+
+// Warn adds a sentence.
+func (e *Explanation) Warn(format string, args ...any) {
+	e.Warnings = append(e.Warnings, fmt.Sprintf(format, args...))
+}
+
+// Ask asks each grant and each check about the request.
+func (e *Explanation) Ask(ctx context.Context, r *rego.Request, b store.BoundRoute) (err error) {
+	if r == nil || r.Caller.IsZero() { // the walk ended before they could matter
+		return nil
+	}
+	e.Grants, err = explain.Grants(r, rules(b, r.Policy.Site()))
+	if err != nil {
+		return err
+	}
+	e.GrantsTotal = len(e.Grants)
+	e.Grants = append([]explain.Grant{}, e.Grants[:min(len(e.Grants), maxGrants)]...)
+	e.Checks = explain.Of(r.Policy).Checks(ctx, r)
+	return nil
+}
+
+// rules are all grants that could apply to a route, expired ones too.
+func rules(b store.BoundRoute, site *grants.Site) (all []grants.Rule) {
+	for _, from := range []struct {
+		origin grants.Origin
+		list   []grants.Grant
+	}{{grants.FromInstance, b.Instance.Parameters.Allow}, {grants.FromBinding, b.Parameters.Allow}, {grants.FromOperator, site.Grants}} {
+		for _, grant := range from.list {
+			all = append(all, grants.Rule{Grant: grant, Origin: from.origin})
+		}
+	}
+	return all
+}
+
+// general are the remedies that do not depend on the request.
+var general = map[string]string{
+	"not_ready":             "wait until the gateway has loaded its policy and its state; /readyz says what is missing",
+	"overloaded":            "try again; the operator may raise MAX_IN_FLIGHT or add instances",
+	"unknown_binding":       "bind the route: cf bind-route-service; until the platform has unbound a deleted binding, its route is refused",
+	"malformed_request":     "send a request that can be read in one way only; the detail says what is not",
+	"loop":                  "call the app's own route; a request may pass the gateway once, and the gateway calls nobody",
+	"route_mismatch":        "bind the route that is called",
+	"router_untrusted":      "the operator must set router.forwarded_client_cert to sanitize_set; /readyz says what the self-test found",
+	"no_certificate":        "call the route's mTLS domain with the app's instance certificate: CF_INSTANCE_CERT and CF_INSTANCE_KEY",
+	"untrusted_certificate": "present one certificate, valid now, of a CA that issues instance certificates of this foundation",
+	"identity_extraction":   "present an instance certificate, which names exactly one app, space and organization",
+	"policy_error":          "a check of the operator's policy failed to decide; the operator's log has the error",
+	"router_rejected":       "the router did not accept the route service's signature: repeat the request; if it persists, the router's secret or clock is wrong",
+}
+
+// Remedy says what would have allowed the request.
+func (e *Explanation) Remedy(b store.BoundRoute) {
+	add := func(format string, args ...any) { e.Remedies = append(e.Remedies, fmt.Sprintf(format, args...)) }
+	if e.Allowed {
+		return
+	}
+	if text := general[e.Reason]; text != "" {
+		add("%s", text)
+		return
+	}
+	switch {
+	case e.Caller == nil:
+	case e.Reason == "scope":
+		add("a scope that has space %s of organization %s in it: plan %s, the scope of the instance's parameters and of the bind's, of which the narrowest counts, around space %s of organization %s",
+			e.Caller.Space, e.Caller.Org, b.Instance.Plan, b.Instance.Owner.Space, b.Instance.Owner.Org)
+	case e.Reason == "no_grants", e.Reason == rego.ReasonNoMatchingGrant:
+		for _, grant := range e.Grants {
+			if grant.Because != "" && !strings.HasPrefix(grant.Because, "not the caller's") {
+				add("the grant %s of the %s, but for this: %s", grant.Grant, grant.Origin, grant.Because)
+			}
+		}
+		add(`a grant to the caller: cf update-service SERVICE -c '{"allow_add":["cf:app:%s"]}'`, e.Caller.App)
+	}
+	for _, check := range e.Checks {
+		if !check.Holds {
+			add("the check %s of the operator's policy; it comes to its end at %s", check.Name, conditions(check))
+		}
+	}
+}
+
+func conditions(check explain.Check) string {
+	var texts []string
+	for _, end := range check.Ends {
+		texts = append(texts, fmt.Sprintf("%s:%d: %s", end.File, end.Line, end.Condition))
+	}
+	if len(texts) == 0 {
+		return "allow, which is " + check.Allow
+	}
+	return strings.Join(texts, "; or ")
+}
+
+// Text is a page to read.
+func (e *Explanation) Text() []byte {
+	var text bytes.Buffer
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&text, "%-9s %s\n", name, printable(value))
+		}
+	}
+	line("decision", e.DecisionID)
+	line("outcome", strings.TrimSpace(e.Outcome+" "+e.Reason))
+	line("policy", e.Policy)
+	line("step", e.Step)
+	line("detail", e.Detail)
+	if e.Caller != nil {
+		line("caller", "app "+e.Caller.App+", space "+e.Caller.Space+", organization "+e.Caller.Org)
+	} else {
+		line("caller", "not verified")
+	}
+	line("request", e.Method+" https://"+e.Host+e.Path)
+	line("route", e.Route+" (binding "+e.Binding+", mode "+e.Mode+")")
+	for _, grant := range e.Grants {
+		because := grant.Because
+		if because == "" {
+			because = "matches"
+		}
+		line("grant", string(grant.Grant)+" ("+grant.Origin+"): "+because)
+	}
+	for _, check := range e.Checks {
+		holds := "holds"
+		if !check.Holds {
+			holds = "does not hold: " + conditions(check)
+		}
+		line("check", check.Name+": "+holds)
+	}
+	for _, remedy := range e.Remedies {
+		line("remedy", remedy)
+	}
+	for _, warning := range e.Warnings {
+		line("warning", warning)
+	}
+	return text.Bytes()
+}
+
+// printable takes out what a terminal could obey.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

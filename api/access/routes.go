@@ -1,0 +1,256 @@
+package access
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/list"
+	"github.com/mtls-authz/mtls-authz/grants/effective"
+	"github.com/mtls-authz/mtls-authz/grants/route"
+	"github.com/mtls-authz/mtls-authz/store"
+)
+
+// summary is a bound route in a list.
+type summary struct {
+	Route    string          `json:"route"`
+	Binding  string          `json:"binding_guid"`
+	Instance string          `json:"service_instance_guid"`
+	Space    string          `json:"space_guid"`
+	Org      string          `json:"organization_guid"`
+	Scope    effective.Scope `json:"scope"`
+	Mode     string          `json:"mode"`
+	// Grants is how many are in force.
+	Grants int `json:"grants_total"`
+	// Seen counts the requests of the last callers, by outcome.
+	Seen     map[string]seen      `json:"callers"`
+	LastUsed *time.Time           `json:"last_used_at"`
+	Warnings []string             `json:"warnings"`
+	Links    map[string]list.Link `json:"links"`
+}
+
+type seen struct {
+	Count int64     `json:"count"`
+	Last  time.Time `json:"last_at"`
+}
+
+// maxListed bounds the warnings of one route in a list.
+const maxListed = 10
+
+func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[string]map[string]seen) summary {
+	full := effective.Of(a.routeOf(b), facts)
+	s := summary{
+		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Scope: full.Scope, Mode: full.Mode,
+		Seen: map[string]seen{}, LastUsed: full.LastUsed, Warnings: full.Warnings[:min(len(full.Warnings), maxListed)],
+		Links: map[string]list.Link{
+			"self":             {Href: a.BaseURL + "/v1/routes/" + full.Route},
+			"binding":          {Href: a.BaseURL + "/v1/bindings/" + full.Binding},
+			"service_instance": {Href: a.BaseURL + "/v1/instances/" + full.Instance},
+		},
+	}
+	for _, grant := range full.Grants {
+		if !grant.Expired {
+			s.Grants++
+		}
+	}
+	if found := counted[b.ID]; found != nil {
+		s.Seen = found
+	}
+	return s
+}
+
+// listRoutes has one resource for each binding: a route may have several. Each is
+// made when it is written.
+func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
+	var filter store.BindingFilter
+	query, err := list.Parse(r.URL.RawQuery, map[string]list.Param{
+		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
+		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
+		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
+		"routes":                 list.Strings(&filter.Routes, envelope.RouteName),
+		"hosts":                  list.Strings(&filter.Hosts, envelope.HostName),
+		"unused_since":           list.Time(&filter.UnusedSince),
+	}, false)
+	if err != nil {
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
+	}
+	found, total, err := a.Store.AllBindings(r.Context(), filter, envelope.PageOf(query))
+	ids := make([]string, len(found))
+	for i, b := range found {
+		ids[i] = b.ID
+	}
+	counted, countErr := a.count(r, ids)
+	if countErr != nil {
+		return countErr
+	}
+	facts := a.facts()
+	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}
+	one := func(b store.BoundRoute) summary { return a.summary(b, facts, counted) }
+	if wantsText(r) {
+		return textOf(w, page, one)
+	}
+	return envelope.AnswerList(w, r, page, one)
+}
+
+func (a *Access) count(r *http.Request, ids []string) (map[string]map[string]seen, error) {
+	totals, err := a.Store.Sightings().Totals(r.Context(), ids...)
+	counted := map[string]map[string]seen{}
+	for _, one := range totals {
+		if counted[one.Binding] == nil {
+			counted[one.Binding] = map[string]seen{}
+		}
+		counted[one.Binding][one.Outcome] = seen{one.Times, one.Last}
+	}
+	return counted, err
+}
+
+func textOf(w http.ResponseWriter, page envelope.Page[store.BoundRoute], one func(store.BoundRoute) summary) error {
+	warnings, err := envelope.Damages(page.Err)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ROUTE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
+	for _, b := range page.Found {
+		s, used := one(b), "-"
+		if s.LastUsed != nil {
+			used = s.LastUsed.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
+	}
+	if shown := page.Query.Number * page.Query.Size; shown < page.Total {
+		fmt.Fprintf(t, "page %d; %d routes in all\n", page.Query.Number, page.Total)
+	}
+	for _, warning := range warnings {
+		fmt.Fprintln(t, "- "+envelope.Clip(warning))
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", envelope.ErrHalf, err)
+	}
+	return nil
+}
+
+// shown is a route with each of its bindings, the newest first.
+type shown struct {
+	Route    string             `json:"route"`
+	Bindings []effective.Access `json:"bindings"`
+	Warnings []string           `json:"warnings"`
+}
+
+// maxBindings bounds what is shown of one route: its newest.
+const maxBindings = 20
+
+func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
+	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
+		return envelope.Refuse(http.StatusBadRequest, "%w", err)
+	}
+	wanted, err := route.Parse(r.PathValue("route"))
+	if err != nil {
+		return envelope.Missing("route", r.PathValue("route"))
+	}
+	filter := store.BindingFilter{Routes: []string{wanted.String()}}
+	found, total, err := a.Store.AllBindings(r.Context(), filter, store.Page{Number: 1, Size: maxBindings, Descending: true})
+	warnings, err := envelope.Damages(err)
+	if err != nil {
+		return err
+	}
+	if total == 0 {
+		return envelope.Missing("bound route", wanted.String())
+	}
+	answer := shown{Route: wanted.String(), Bindings: []effective.Access{}, Warnings: append([]string{}, warnings...)}
+	for _, b := range found {
+		one, err := a.Of(r.Context(), b)
+		if err != nil {
+			return err
+		}
+		answer.Bindings = append(answer.Bindings, one)
+	}
+	if total > 1 {
+		answer.Warnings = append(answer.Warnings, fmt.Sprintf("%d bindings have the route; the platform uses one of them, mostly the newest", total))
+	}
+	if !wantsText(r) {
+		return envelope.Show(w, answer)
+	}
+	var text bytes.Buffer
+	for i, one := range answer.Bindings {
+		if i > 0 {
+			text.WriteString("\n\n")
+		}
+		if err := one.Text(&text); err != nil {
+			return err
+		}
+	}
+	for _, warning := range answer.Warnings {
+		text.WriteString("- " + envelope.Clip(warning) + "\n")
+	}
+	return write(w, &text)
+}
+
+func write(w http.ResponseWriter, text io.WriterTo) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = text.WriteTo(w) // the client may be gone
+	return nil
+}
+
+// errNoRoute: no binding is for such a URL.
+var errNoRoute = errors.New("no route that is bound here is for this URL")
+
+// candidates are the routes to which the router may send a request, in its order:
+// the host before wildcards above it, of each the longest path.
+func candidates(host, path string) []route.Route {
+	hosts := []string{host}
+	for rest := host; ; {
+		_, above, ok := strings.Cut(rest, ".")
+		if !ok {
+			break
+		}
+		hosts, rest = append(hosts, "*."+above), above
+	}
+	segments := route.Segments(strings.ToLower(path))
+	var list []route.Route
+	for _, one := range hosts {
+		for n := min(len(segments), maxDepth); n >= 0; n-- {
+			context := ""
+			if n > 0 {
+				context = "/" + strings.Join(segments[:n], "/")
+			}
+			list = append(list, route.Route{Host: one, Path: context})
+		}
+	}
+	return list
+}
+
+// maxDepth bounds the segments of the context paths that are looked for: Cloud
+// Controller's paths have 128 characters.
+const maxDepth = 64
+
+// bindingFor is the newest binding of the route that a URL leads to.
+func (a *Access) bindingFor(r *http.Request, host, path string) (store.BoundRoute, error) {
+	wanted := candidates(host, path)
+	for part := range slices.Chunk(wanted, 500) {
+		var filter store.BindingFilter
+		for _, one := range part {
+			filter.Routes = append(filter.Routes, one.String())
+		}
+		found, _, err := a.Store.AllBindings(r.Context(), filter, store.Page{Number: 1, Size: 5000, Descending: true})
+		if _, other := envelope.Damages(err); other != nil {
+			return store.BoundRoute{}, other
+		}
+		for _, one := range part {
+			for _, b := range found {
+				if b.Route == one {
+					return b, nil
+				}
+			}
+		}
+	}
+	return store.BoundRoute{}, errNoRoute
+}

@@ -1,0 +1,105 @@
+package broker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/store/sightings"
+)
+
+const (
+	app       = "d76446a1-f429-4444-8797-000000000001"
+	otherApp  = "d76446a1-f429-4444-8797-000000000009"
+	elsewhere = "99999999-9999-4999-8999-999999999999"
+)
+
+// sight notes a decision about a binding.
+func (b *testbed) sight(binding, caller, outcome, reason, path string) {
+	b.late.Add(int64(time.Second))
+	d := sightings.Decision{
+		DecisionID: fmt.Sprint(b.late.Load()), At: b.cfg.Now(), Binding: binding, Outcome: outcome, Reason: reason, Method: "GET", Path: path,
+	}
+	if caller != "" {
+		d.App, d.Space, d.Org = caller, elsewhere, elsewhere
+	}
+	b.cfg.Store.Sightings().Note(&d)
+}
+
+// seenStatus is what a developer reads of callers.
+type seenStatus struct {
+	Checks []string
+	Routes []struct {
+		Route   string
+		Callers []struct {
+			App, Outcome string
+			Count        int
+		}
+		Grants []struct{ Never string }
+	}
+	Denials []struct {
+		App, Route, Method, Path, Reason, Outcome string
+		Count                                     int
+		Last                                      time.Time `json:"last_at"`
+	}
+	Warnings []string
+}
+
+func (b *testbed) seen() (s seenStatus) {
+	b.t.Helper()
+	var body struct{ Parameters struct{ Status seenStatus } }
+	a := b.ok()(b.FetchService(ctx, service(grants.ScopeOrg)))
+	require.NoError(b.t, a.JSON(&body))
+	require.Less(b.t, len(a.Body), 64<<10, "Cloud Controller passes it on as a whole")
+	return body.Parameters.Status
+}
+
+// A space developer needs no other tool to see who was refused, and why.
+func TestStatusTellsWhoCalledAndWhoWasRefused(t *testing.T) {
+	b := newTestbed(t)
+	b.cfg.Checks = func() []string { return []string{"freeze"} }
+	b.cfg.NotBound = func(route string) string {
+		return map[string]string{"b.apps.identity": "the app answered itself"}[route]
+	}
+	b.restart()
+	s := service(grants.ScopeOrg)
+	b.created()(b.CreateService(ctx, s, raw(`{"allow":["cf:app:`+app+`","cf:app:`+otherApp+`"]}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.apps.identity"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "b.apps.identity"), nil))
+	b.sight(bindingA, otherApp, "denied", "scope", "/x")
+	b.sight(bindingA, otherApp, "denied", "scope", "/x")
+	b.sight(bindingB, "", "not_enforced", "no_certificate", "/y")
+	b.sight(bindingA, app, "allowed", "", "/z")
+	b.sight("another's", app, "denied", "scope", "/secret")
+	got := b.seen()
+	assert.Equal(t, []string{"freeze"}, got.Checks)
+	require.Len(t, got.Denials, 2)
+	assert.Equal(t, []any{"", "b.apps.identity", "GET", "/y", "no_certificate", "not_enforced", 1},
+		[]any{got.Denials[0].App, got.Denials[0].Route, got.Denials[0].Method, got.Denials[0].Path, got.Denials[0].Reason, got.Denials[0].Outcome, got.Denials[0].Count})
+	assert.Equal(t, []any{otherApp, "/x", 2}, []any{got.Denials[1].App, got.Denials[1].Path, got.Denials[1].Count})
+	require.Len(t, got.Routes[0].Callers, 2)
+	assert.Equal(t, []any{app, "allowed", 1}, []any{got.Routes[0].Callers[0].App, got.Routes[0].Callers[0].Outcome, got.Routes[0].Callers[0].Count})
+	assert.Contains(t, got.Routes[0].Grants[0].Never, "last seen in space "+elsewhere)
+	assert.Contains(t, fmt.Sprint(got.Warnings), "requests to b.apps.identity do not come to the gateway: the app answered itself")
+}
+
+// Who varies callers and paths makes a status no larger than it may be.
+func TestStatusIsBoundedWhateverCallersDo(t *testing.T) {
+	b := newTestbed(t)
+	s := service(grants.ScopeOrg)
+	b.created()(b.CreateService(ctx, s, raw(`{}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.apps.identity"), nil))
+	for n := range 90 {
+		for range 3 {
+			path := fmt.Sprintf("/%01000d", b.late.Load())
+			b.sight(bindingA, fmt.Sprintf("d76446a1-f429-4444-8797-%012d", n+1), "denied", "no_matching_grant", path)
+		}
+	}
+	got := b.seen()
+	assert.Len(t, got.Denials, 20)
+	assert.Len(t, got.Routes[0].Callers, 5)
+}

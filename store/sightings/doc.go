@@ -1,0 +1,12 @@
+// Package sightings is who called, with what outcome: for each binding its last
+// callers with counts, and the newest refusals with what explains them. Gateways
+// note what they decide in memory; in batches it comes to the database, where all
+// of them read it.
+//
+// It is for people: nothing is decided by it. Everything is bounded, in memory and
+// in the database, for each caller, for each binding and in all, so that whoever
+// sends many requests takes the place of his own and nobody else's: of each bound,
+// the newest stay. What is too much between two writes is counted and dropped.
+// It trusts its callers to name as caller only who was verified, and to keep
+// secrets out: no query, no header comes here.
+package sightings
