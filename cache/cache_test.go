@@ -34,6 +34,14 @@ func TestDecisionsAreRememberedForTheirTime(t *testing.T) {
 	}
 }
 
+func TestOffRemembersNothing(t *testing.T) {
+	c := newCache(t, cache.Config{Off: true})
+	r := request(policy(t, ""), access(t, 7, allowFrontend), "/", start)
+	c.decides(t, r, true, rego.NotCached)
+	c.decides(t, r, true, rego.NotCached)
+	assert.Equal(t, 0, counter(t, c.registry, "mtls_authz_cache_lookups_total", "miss"))
+}
+
 func TestTimesToLiveAreConfigured(t *testing.T) {
 	p, clock := policy(t, ""), newClock()
 	c := newCache(t, cache.Config{Now: clock.now, TTL: 2 * time.Second, DenyTTL: time.Second})

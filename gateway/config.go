@@ -57,11 +57,13 @@ type Config struct {
 	MaxInFlight, MaxInFlightPerRoute, MaxURIBytes int
 	// MaxStream bounds one forwarded request, answer and stream included.
 	MaxStream time.Duration
-	// Used is told of each request that goes on to the route of a binding. Nil:
-	// nobody wants to know.
+	// Used is told of each request that the router has accepted for the route of a
+	// binding. Nil: nobody wants to know.
 	Used func(bindingID string, at time.Time)
-	// Decided is told what the policy said, and Go confirmed, before the request
-	// goes on; also of routes without grants, where the policy is not asked. It must not wait, nor change anything. Nil: nobody wants to know.
+	// Decided is told what the policy said, and Go confirmed: of a refusal at once,
+	// of an allow when the router has accepted the request; also of routes without
+	// grants, where the policy is not asked. It must not wait, nor change anything.
+	// Nil: nobody wants to know.
 	Decided func(decisionID string, r *rego.Request, d rego.Decision)
 	// Recorded is told of each request when its line is written, also of what is
 	// refused before the policy is asked. The line's texts may be parts of the

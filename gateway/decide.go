@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,17 @@ func (x *exchange) tell(r *rego.Request, d rego.Decision) {
 	}
 }
 
+// confirm counts what went on: until the router has accepted the request, nobody
+// knows whether it was the caller's.
+func (x *exchange) confirm() {
+	if x.provisional != nil {
+		x.tell(x.provisional, x.decision)
+	}
+	if x.g.Used != nil {
+		x.g.Used(x.line.Binding, x.started)
+	}
+}
+
 // question is what the policy is asked.
 func (x *exchange) question() *rego.Request {
 	return &rego.Request{
@@ -45,7 +57,7 @@ func (x *exchange) question() *rego.Request {
 	}
 }
 
-// decide asks the policy and tells what it said.
+// decide asks the policy, and tells what it refused; see [exchange.confirm].
 func (x *exchange) decide() error {
 	before := x.g.Now()
 	request, err := x.ask(x.r.Context())
@@ -57,13 +69,11 @@ func (x *exchange) decide() error {
 	case err != nil:
 		x.decision = rego.Decision{Policy: "gateway:policy_error", Reason: "policy_error"}
 	}
-	x.tell(request, x.decision)
-	switch {
-	case err != nil:
-		return err
-	case !x.decision.Allow:
-		return refusal.ErrDenied
+	if !x.decision.Allow { // so it is after an error
+		x.tell(request, x.decision)
+		return cmp.Or(err, refusal.ErrDenied)
 	}
+	x.provisional = request
 	x.line.Auth, x.line.Policy = "allowed", x.decision.Policy
 	return nil
 }

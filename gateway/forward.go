@@ -46,11 +46,16 @@ func (x *exchange) letGo() {
 	_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(time.Now().Add(lastWords)) // it fails only where there is no connection
 }
 
+// flushInterval is how long a body of known length may linger in a buffer, as in
+// gorouter. Streams, whose length nobody knows, are flushed at once whatever this
+// says; with -1 most answers would be written twice, the header alone first.
+const flushInterval = 50 * time.Millisecond
+
 func newProxy(router http.RoundTripper) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      router,
-		FlushInterval:  -1,
+		FlushInterval:  flushInterval,
 		BufferPool:     &leg3.Buffers{},
 		ModifyResponse: noteUpstream,
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
@@ -88,6 +93,7 @@ func rewrite(p *httputil.ProxyRequest) {
 // answered by ReverseProxy on the raw connection, so its line is written here.
 func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
+	x.confirm()
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	headers.OfAnswer(res.Header, x.id)
 	if streams.StaysOpen(res) {

@@ -74,6 +74,8 @@ type exchange struct {
 	// caller is who calls; zero unless verified behind a trusted router.
 	caller   identity.Caller
 	decision rego.Decision
+	// provisional is the question that was allowed, nil if it was not; the router has to accept it yet.
+	provisional *rego.Request
 	// assertion is the signed word on the caller; "" if there is none.
 	assertion string
 
@@ -102,9 +104,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := x.walk(x.judge, x.assert, x.stillBound); err != nil {
 		x.refuse(err)
 		return
-	}
-	if g.Used != nil {
-		g.Used(x.line.Binding, x.started)
 	}
 	x.forward()
 }

@@ -346,6 +346,27 @@ func TestA101IsNotAskedForByUpgradeAlone(t *testing.T) {
 	assert.Equal(t, []any{400, "malformed_request", "denied", 400.0}, []any{got.Code, got.problem["reason"], got.line["mtls_auth"], got.line["status"]})
 }
 
+// An allow that the router did not confirm is counted by nobody: not as a use of
+// the binding, not among the decisions. Without the router's word the caller may
+// have been anybody.
+func TestAnUnconfirmedAllowCountsForNothing(t *testing.T) {
+	for name, app := range map[string]http.HandlerFunc{
+		"signature refused": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = w.Write([]byte("502 Bad Gateway: Failed to validate Route Service Signature: x"))
+		},
+		"no answer": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told told
+			w := newWorld(t, app, told.by)
+			assert.Equal(t, 502, w.send(w.request()).Code)
+			assert.Empty(t, told.used)
+			assert.Empty(t, told.decided)
+		})
+	}
+}
+
 func TestTheRoutersRefusalIsABadGateway(t *testing.T) {
 	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)

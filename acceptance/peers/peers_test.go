@@ -126,6 +126,7 @@ func checkCaches(t *testing.T, w *world, from *caches) {
 		}, time.Minute, 10*time.Millisecond, "the lines of all requests")
 	}
 	assert.Equal(t, []string{"miss"}, slices.Collect(maps.Keys(from.seen["gateway, cache cold"])))
+	assert.Equal(t, []string{"none"}, slices.Collect(maps.Keys(from.seen["gateway, cache off"])))
 	assert.GreaterOrEqual(t, from.seen["gateway, cache warm"]["local"], paths)
 }
 

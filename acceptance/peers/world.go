@@ -48,6 +48,7 @@ var gateways = []struct {
 }{
 	{"gateway, cache warm", nil},
 	{"gateway, cache cold", []string{"CACHE_TTL=1ns", "CACHE_DENY_TTL=1ns"}}, // what is remembered has always ended
+	{"gateway, cache off", []string{"CACHE_ENTRIES=0"}},
 }
 
 // newWorld starts everything. Stop it with stop, also after an error.

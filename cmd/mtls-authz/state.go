@@ -45,6 +45,7 @@ func (g *server) buildCache(ctx context.Context) (err error) {
 	}
 	g.cache, err = cache.New(cache.Config{
 		Entries: g.CacheEntries, Bytes: g.CacheBytes, TTL: g.CacheTTL, DenyTTL: g.CacheDenyTTL, Version: version, Shared: g.shared, Metrics: g.registry,
+		Off: g.CacheEntries == 0,
 	})
 	return err
 }

@@ -37,19 +37,30 @@ var protected = map[string]string{
 // make "_" of "-", and some servers of every character that is no letter or
 // digit.
 func Plain(name string) string {
-	return strings.Map(func(r rune) rune {
+	var onStack [64]byte // a name fits, so that only the result is copied to the heap, if at all
+	plain := onStack[:0]
+	for _, r := range name {
 		switch {
 		case 'A' <= r && r <= 'Z':
-			return r + ('a' - 'A')
+			r += 'a' - 'A'
 		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
-			return r
+		default:
+			r = '-'
 		}
-		return '-'
-	}, name)
+		plain = append(plain, byte(r))
+	}
+	return string(plain)
 }
+
+// initial is what every name that is looked for begins with, as [Plain] reads it.
+// Plain makes an x of nothing but x and X: most names need no closer look.
+func initial(name string) bool { return name != "" && name[0]|0x20 == 'x' }
 
 // IsForged reports whether a client or an app must not send this name.
 func IsForged(name string) bool {
+	if !initial(name) {
+		return false
+	}
 	plain := Plain(name)
 	if strings.HasPrefix(plain, ownPrefix) {
 		return true

@@ -121,7 +121,7 @@ var definitions = []definition{
 	{name: "POLICY_POLL_INTERVAL", fallback: "30s", set: duration(func(s *Settings) *time.Duration { return &s.PolicyPollInterval })},
 	{name: "POLICY_TIMEOUT", fallback: "50ms", set: duration(func(s *Settings) *time.Duration { return &s.PolicyTimeout })},
 	{name: "POLICY_TIME_ZONE", fallback: "UTC", set: (*Settings).setPolicyZone},
-	{name: "CACHE_ENTRIES", fallback: "100000", set: number(100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
+	{name: "CACHE_ENTRIES", fallback: "100000", set: numberFrom(0, 100_000_000, func(s *Settings) *int { return &s.CacheEntries })},
 	{name: "CACHE_BYTES", fallback: "67108864", set: number(1<<40, func(s *Settings) *int { return &s.CacheBytes })},
 	{name: "CACHE_SHARED", fallback: "auto", set: func(s *Settings, v string) (err error) {
 		s.CacheShared, err = cache.ParseUse(v)
