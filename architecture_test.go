@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 	"gateway/leg3":                   {},
 	"gateway/request":                {"gateway/headers", "grants"},
 	"gateway/streams":                {},
+	"gateway/trace":                  {},
 	"gateway/front":                  {},
 	"gateway/target":                 {"grants/route"},
 	"gateway/selftest":               {"identity", "grants", "gateway/leg3", "gateway/selftest/place", "gateway/selftest/probe", "gateway/selftest/shared", "gateway/selftest/unbound"},
@@ -135,6 +136,7 @@ var onlyHome = map[string][]string{
 	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
 	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
+	"go.opentelemetry.io":                        {"gateway/trace"},
 }
 
 const (

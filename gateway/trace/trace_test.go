@@ -1,0 +1,246 @@
+package trace_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	spans "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mtls-authz/mtls-authz/gateway/trace"
+)
+
+// sink is a collector that keeps what it gets.
+type sink struct {
+	*httptest.Server
+	mu    sync.Mutex
+	raw   []byte
+	spans []*spans.Span
+	auth  string
+}
+
+func newSink(t *testing.T) *sink {
+	s := &sink{}
+	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body := io.Reader(r.Body)
+		if r.Header.Get("Content-Encoding") == "gzip" {
+			unzipped, err := gzip.NewReader(r.Body)
+			if !assert.NoError(t, err) {
+				return
+			}
+			body = unzipped
+		}
+		raw, err := io.ReadAll(body)
+		assert.NoError(t, err)
+		var request collector.ExportTraceServiceRequest
+		assert.NoError(t, proto.Unmarshal(raw, &request))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.auth = r.Header.Get("Authorization")
+		s.raw = append(s.raw, raw...)
+		for _, resource := range request.GetResourceSpans() {
+			for _, scope := range resource.GetScopeSpans() {
+				s.spans = append(s.spans, scope.GetSpans()...)
+			}
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *sink) named(name string) []*spans.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*spans.Span
+	for _, span := range s.spans {
+		if span.GetName() == name {
+			found = append(found, span)
+		}
+	}
+	return found
+}
+
+func (s *sink) open(t *testing.T, share float64) *trace.Tracer {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	tracer, err := trace.Open(t.Context(), trace.Config{
+		Endpoint: s.URL + "/v1/traces", Headers: map[string]string{"Authorization": "Bearer SECRET"}, Share: share, Roots: roots,
+		Version: "1", Instance: "0", Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	return tracer
+}
+
+// passing sends a request with these headers through a handler that takes one
+// step and leg 3, and returns the headers of leg 3.
+func passing(t *testing.T, tracer *trace.Tracer, sent http.Header) (leg3 http.Header) {
+	t.Helper()
+	router := tracer.Transport(roundTrip(func(r *http.Request) (*http.Response, error) {
+		leg3 = r.Header
+		return &http.Response{StatusCode: http.StatusTeapot, Body: http.NoBody}, nil
+	}))
+	handler := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		trace.Step(r.Context(), "decide")(nil)
+		_, err := router.RoundTrip(r)
+		assert.NoError(t, err)
+		trace.Outcome(r.Context(), http.StatusTeapot, "decision_id", "d-1", "mtls_denied_reason", "")
+	}))
+	request := httptest.NewRequest(http.MethodGet, "/r/b-1/TOKEN?query=SECRET", nil)
+	request.Header = sent
+	before := sent.Clone()
+	handler.ServeHTTP(httptest.NewRecorder(), request)
+	assert.Equal(t, before, request.Header, "what came in is not changed")
+	return leg3
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+const (
+	id     = "0af7651916cd43dd8448eb211c80319c"
+	parent = "b7ad6b7169203331"
+)
+
+// A request is followed through its steps, in the trace that it came with, and
+// goes on in the form in which it came.
+func TestARequestIsFollowed(t *testing.T) {
+	for name, test := range map[string]struct {
+		sent http.Header
+		want func(*testing.T, http.Header)
+	}{
+		"W3C": {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}, "Tracestate": {"gorouter=x"}}, func(t *testing.T, h http.Header) {
+			assert.Equal(t, "gorouter=x", h.Get("Tracestate"))
+			assert.Empty(t, h.Get("X-B3-Traceid"))
+		}},
+		"B3, several headers": {http.Header{"X-B3-Traceid": {id}, "X-B3-Spanid": {parent}, "X-B3-Parentspanid": {"0000000000000001"}, "X-B3-Sampled": {"1"}}, func(t *testing.T, h http.Header) {
+			assert.Equal(t, id, h.Get("X-B3-Traceid"))
+			assert.NotEqual(t, parent, h.Get("X-B3-Spanid"))
+			assert.Empty(t, h.Get("X-B3-Parentspanid"))
+			assert.Empty(t, h.Get("B3"))
+		}},
+		"B3, one header": {http.Header{"B3": {id + "-" + parent + "-1"}}, func(t *testing.T, h http.Header) {
+			assert.Contains(t, h.Get("B3"), id)
+			assert.NotContains(t, h.Get("B3"), parent)
+			assert.Empty(t, h.Get("X-B3-Traceid"))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSink(t)
+			tracer := s.open(t, 0)
+			leg3 := passing(t, tracer, test.sent)
+			require.NoError(t, tracer.Close(t.Context()))
+			test.want(t, leg3)
+			assert.Contains(t, leg3.Get("Traceparent"), id)
+			assert.NotContains(t, leg3.Get("Traceparent"), parent, "the parent is now leg 3's span")
+			server, step, client := s.named("authorize"), s.named("decide"), s.named("leg 3")
+			require.Len(t, server, 1)
+			require.Len(t, step, 1)
+			require.Len(t, client, 1)
+			assert.Equal(t, server[0].GetSpanId(), step[0].GetParentSpanId())
+			assert.Equal(t, server[0].GetSpanId(), client[0].GetParentSpanId())
+			assert.Equal(t, "Bearer SECRET", s.auth)
+		})
+	}
+}
+
+// Nothing of a request's headers, path or query is in a span.
+func TestSpansHoldNoSecret(t *testing.T) {
+	s := newSink(t)
+	tracer := s.open(t, 1)
+	passing(t, tracer, http.Header{
+		"X-Cf-Proxy-Signature": {"SECRET"}, "X-Cf-Proxy-Metadata": {"SECRET"}, "X-Cf-Forwarded-Url": {"https://SECRET/"}, "Authorization": {"SECRET"},
+		"X-Forwarded-Client-Cert": {"SECRET"},
+	})
+	require.NoError(t, tracer.Close(t.Context()))
+	require.NotEmpty(t, s.named("authorize"))
+	assert.Contains(t, string(s.raw), "d-1")
+	assert.NotContains(t, string(s.raw), "SECRET")
+	assert.NotContains(t, string(s.raw), "TOKEN")
+}
+
+// A context that is no context, or says no, is followed or not as the share
+// says; the caller's own word "not sampled" is taken.
+func TestWhatIsNotFollowed(t *testing.T) {
+	for name, test := range map[string]struct {
+		sent  http.Header
+		share float64
+		want  int
+	}{
+		"no share":                {http.Header{}, 0, 0},
+		"all":                     {http.Header{}, 1, 1},
+		"not sampled":             {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-00"}}, 1, 0},
+		"forged nonsense":         {http.Header{"Traceparent": {"00-" + id + "\x00-01"}, "B3": {"\"><script>"}}, 0, 0},
+		"forged nonsense, traced": {http.Header{"Traceparent": {"ff-zz"}, "X-B3-Traceid": {"zz"}}, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSink(t)
+			tracer := s.open(t, test.share)
+			passing(t, tracer, test.sent)
+			require.NoError(t, tracer.Close(t.Context()))
+			assert.Len(t, s.named("authorize"), test.want)
+		})
+	}
+}
+
+// Off, it is not there at all.
+func TestNoTracer(t *testing.T) {
+	var none *trace.Tracer
+	sent := http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}}
+	assert.Equal(t, sent, passing(t, none, sent))
+	assert.NoError(t, none.Close(t.Context()))
+	ctx := context.Background()
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		trace.Step(ctx, "decide")(nil)
+		trace.Outcome(ctx, http.StatusOK, "decision_id", "d-1")
+	}))
+}
+
+// Without its collector nothing waits, and one line a minute says so, without
+// the endpoint's password.
+func TestTheCollectorIsAway(t *testing.T) {
+	s := newSink(t)
+	s.Close()
+	var log lockedBuffer
+	tracer, err := trace.Open(t.Context(), trace.Config{
+		Endpoint: "https://user:SECRET@" + s.Listener.Addr().String() + "/v1/traces", Share: 1, Log: slog.New(slog.NewJSONHandler(&log, nil)),
+	})
+	require.NoError(t, err)
+	for range 3000 { // more than it keeps
+		passing(t, tracer, http.Header{})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_ = tracer.Close(ctx) // it may say that it could not
+	assert.NotContains(t, log.String(), "SECRET")
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.String()
+}
