@@ -70,6 +70,9 @@ type Config struct {
 	// request: what is kept must be copied. It must not wait. Nil: nobody wants to
 	// know.
 	Recorded func(l *line.Line, at time.Time)
+	// AllowedSample is the share of the lines of allowed requests that is written,
+	// up to 1; 0 means all. Other lines always are.
+	AllowedSample float64
 	// Log gets the decision lines.
 	Log *slog.Logger
 	// Metrics gets the gateway's collectors.

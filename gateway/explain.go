@@ -44,7 +44,17 @@ type Explanation struct {
 func (g *Gateway) Explain(ctx context.Context, q Question) Explanation {
 	x := g.question(ctx, q)
 	e := Explanation{}
-	if err := x.walk(x.ready, func() error { return x.lookUp(q.Binding) }, x.aim, x.judge); err != nil {
+	err := x.ready()
+	if err == nil {
+		err = x.lookUp(q.Binding)
+	}
+	if err == nil {
+		err = x.aim()
+	}
+	if err == nil {
+		err = x.judge()
+	}
+	if err != nil {
 		e.Status = x.note(err).Status
 	}
 	if x.live != nil {

@@ -27,7 +27,7 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (x *exchange) forward() {
 	ctx, cancel := context.WithTimeout(context.WithValue(x.r.Context(), exchangeKey{}, x), x.g.MaxStream)
 	defer cancel()
-	x.cut = cancel
+	x.cut, x.sent = cancel, x.g.Now()
 	// The end of the context ends leg 3; it must also end waiting for a client
 	// that does not read.
 	defer context.AfterFunc(ctx, x.letGo)()
@@ -94,6 +94,7 @@ func rewrite(p *httputil.ProxyRequest) {
 func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
 	x.confirm()
+	x.line.Upstream = x.g.Now().Sub(x.sent)
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	headers.OfAnswer(res.Header, x.id)
 	if streams.StaysOpen(res) {

@@ -18,6 +18,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/refusal"
 	"github.com/mtls-authz/mtls-authz/gateway/streams"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
+	"github.com/mtls-authz/mtls-authz/gateway/trace"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -29,7 +30,7 @@ type Gateway struct {
 	proxy   *httputil.ReverseProxy
 	load    *load.Load
 	streams *streams.Open
-	metrics *line.Metrics
+	lines   *line.Writer
 }
 
 // New returns the gateway.
@@ -38,7 +39,7 @@ func New(cfg Config) *Gateway {
 		cfg.Now = time.Now
 	}
 	g := &Gateway{Config: cfg, load: load.New(cfg.MaxInFlight, cfg.MaxInFlightPerRoute), streams: streams.New(cfg.Metrics)}
-	g.metrics = line.NewMetrics(cfg.Metrics, g.load.InFlight)
+	g.lines = line.NewWriter(line.Config{Log: cfg.Log, Metrics: cfg.Metrics, InFlight: g.load.InFlight, AllowedSample: cfg.AllowedSample})
 	g.proxy = newProxy(cfg.Router)
 	return g
 }
@@ -82,6 +83,8 @@ type exchange struct {
 	line line.Line
 	// recorded tells that the line has been written.
 	recorded bool
+	// sent is when leg 3 began.
+	sent time.Time
 	// cut ends what goes on; streamEnds tells that an open stream has ended.
 	cut        context.CancelFunc
 	streamEnds func()
@@ -89,19 +92,35 @@ type exchange struct {
 	socket atomic.Pointer[streams.WebSocket]
 }
 
+// step is one of the walk, with its name in traces.
+type step struct {
+	name string
+	take func(*exchange) error
+}
+
+// The steps of the walk, in their order.
+var (
+	arrival   = []step{{"admit", (*exchange).admit}, {"binding", (*exchange).binding}, {"target", (*exchange).aim}}
+	judgement = []step{{"caller", (*exchange).identify}, {"guard", (*exchange).guarded}, {"decide", (*exchange).decide}}
+	departure = []step{{"assert", (*exchange).assert}, {"still bound", (*exchange).stillBound}}
+)
+
 // ServeHTTP walks one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := g.begin(w, r)
 	defer x.end()
-	if err := x.walk(x.admit, x.binding, x.aim); err != nil {
-		x.refuse(err)
-		return
-	}
-	if x.probe != nil {
+	err := x.walk(arrival)
+	if err == nil && x.probe != nil {
 		x.probe.ServeHTTP(x.w, r)
 		return
 	}
-	if err := x.walk(x.judge, x.assert, x.stillBound); err != nil {
+	if err == nil {
+		err = x.judge()
+	}
+	if err == nil {
+		err = x.walk(departure)
+	}
+	if err != nil {
 		x.refuse(err)
 		return
 	}
@@ -111,16 +130,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // judge is the part of the walk that decides. In report mode its refusal does not
 // stop the request.
 func (x *exchange) judge() error {
-	if err := x.walk(x.identify, x.guarded, x.decide); err != nil && !x.waive(err) {
+	if err := x.walk(judgement); err != nil && !x.waive(err) {
 		return err
 	}
 	return nil
 }
 
 // walk takes steps until one refuses.
-func (x *exchange) walk(steps ...func() error) error {
-	for _, step := range steps {
-		if err := step(); err != nil {
+func (x *exchange) walk(steps []step) error {
+	for _, s := range steps {
+		end := trace.Step(x.r.Context(), s.name)
+		err := s.take(x)
+		end(err)
+		if err != nil {
 			return err
 		}
 	}
@@ -133,7 +155,7 @@ func (g *Gateway) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.line = line.Begin(x.id, r)
 	x.w = &answerWriter{ResponseWriter: w, x: x}
 	for name := range r.Header {
-		x.hop = x.hop || headers.Plain(name) == strings.ToLower(headers.Hop)
+		x.hop = x.hop || headers.IsHop(name)
 	}
 	headers.DeleteForged(r.Header)
 	return x
@@ -190,7 +212,7 @@ func (x *exchange) lookUp(id string) (err error) {
 	if x.access == nil {
 		return fmt.Errorf("%w: not bound", refusal.ErrUnknownBinding)
 	}
-	x.line.Route, x.line.Mode, x.line.Revision = x.access.Route.String(), x.access.Mode.String(), x.access.Revision
+	x.line.Route, x.line.Mode, x.line.Scope, x.line.Revision = x.access.Route.String(), x.access.Mode.String(), x.access.Scope.String(), x.access.Revision
 	return nil
 }
 

@@ -31,7 +31,10 @@ func (x *exchange) stillAllowed() func(context.Context) error {
 		if again.restsOn(last) {
 			return nil
 		}
-		err := again.walk(again.guard, func() error { return again.allowed(ctx) })
+		err := again.guard()
+		if err == nil {
+			err = again.allowed(ctx)
+		}
 		switch {
 		case errors.Is(err, rego.ErrPolicy) && failed < patience:
 			failed++ // on a busy machine, such as right after a new policy; it is asked again

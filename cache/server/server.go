@@ -46,6 +46,27 @@ const (
 // which Cluster and Sentinel tell; nil means the system's. Errors do not show
 // the password.
 func Client(address string, roots *x509.CertPool) (redis.UniversalClient, error) {
+	options, err := parse(address, roots)
+	if err != nil {
+		return nil, err
+	}
+	if !options.IsClusterMode {
+		return redis.NewUniversalClient(options), nil
+	}
+	cluster := options.Cluster()
+	// A node that died does not say where its slots went.
+	cluster.ClusterStateReloadInterval, cluster.DisableRoutingPolicies = reload, true
+	return redis.NewClusterClient(cluster), nil
+}
+
+// Check returns what [Client] would say of an address, and connects to nothing:
+// a client begins to connect when it is made.
+func Check(address string) error {
+	_, err := parse(address, nil)
+	return err
+}
+
+func parse(address string, roots *x509.CertPool) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" || u.Opaque != "" || u.Fragment != "" {
 		return nil, errors.New("expected redis://[user:password@]host:port or rediss://")
@@ -70,13 +91,7 @@ func Client(address string, roots *x509.CertPool) (redis.UniversalClient, error)
 	// What an ACL user of the cache need not be allowed to do.
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if !options.IsClusterMode {
-		return redis.NewUniversalClient(options), nil
-	}
-	cluster := options.Cluster()
-	// A node that died does not say where its slots went.
-	cluster.ClusterStateReloadInterval, cluster.DisableRoutingPolicies = reload, true
-	return redis.NewClusterClient(cluster), nil
+	return options, nil
 }
 
 // Quiet silences what the Redis library itself would write to standard error:

@@ -56,6 +56,11 @@ func Plain(name string) string {
 // Plain makes an x of nothing but x and X: most names need no closer look.
 func initial(name string) bool { return name != "" && name[0]|0x20 == 'x' }
 
+// IsHop reports whether a name is that of the hop header.
+func IsHop(name string) bool { return initial(name) && Plain(name) == plainHop }
+
+var plainHop = Plain(Hop)
+
 // IsForged reports whether a client or an app must not send this name.
 func IsForged(name string) bool {
 	if !initial(name) {

@@ -26,9 +26,14 @@ type Line struct {
 	DecideUS                     int64
 	RequestID, UpstreamRequestID string
 	RouterRejected               bool
+	// Upstream is the time from the begin of leg 3 to the head of its answer, zero
+	// if there was none; only the metric has it.
+	Upstream time.Duration
 	// Failure is the reason id of what failed after the decision; only the
 	// metric has it.
 	Failure string
+	// Scope is that of the route; the line has it where it is the reason.
+	Scope string
 	// Revision is that of the binding and its instance, to tell whether they have
 	// changed since; the written line does not have it.
 	Revision int64
@@ -56,8 +61,8 @@ func (l *Line) SetCaller(c identity.Caller) {
 	l.App, l.Space, l.Org, l.Instance = c.App.String(), c.Space.String(), c.Org.String(), c.Instance
 }
 
-// Attributes are the fields of the decision line, in its order.
-func (l *Line) Attributes(status int, took time.Duration) []slog.Attr {
+// attributes are the fields of the decision line, in its order.
+func (l *Line) attributes(status int, took time.Duration) []slog.Attr {
 	fields := []slog.Attr{
 		slog.String("decision_id", l.DecisionID),
 		slog.String("mtls_auth", l.Auth), slog.String("mtls_policy", l.Policy), slog.String("mtls_denied_reason", l.Reason),

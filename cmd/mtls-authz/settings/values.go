@@ -151,12 +151,8 @@ func (s *Settings) setStoreURL(v string) error {
 }
 
 func (s *Settings) setRedisURL(v string) error {
-	client, err := server.Client(v, nil) // which connects when it is used
-	if err != nil {
-		return err
-	}
 	s.RedisURL = v
-	return client.Close()
+	return server.Check(v)
 }
 
 func (s *Settings) setXFCCFormat(v string) (err error) {
