@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/policy"
 )
 
@@ -26,6 +27,7 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the gateway and its service broker. Configured by environment and bound services alone."`
 	Playground playgroundCommand `cmd:"" help:"Run a Cloud Foundry in miniature on this machine, with the gateway in the middle."`
 	Policy     policy.Command    `cmd:"" help:"Tools for policy authors: check, test, eval, build, diff."`
+	Grant      grant.Command     `cmd:"" help:"Allow callers on a route by name: add, remove, list."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
 }
 
