@@ -88,6 +88,8 @@ var mayImport = map[string][]string{
 	"playground/controller":          {},
 	"playground/controller/faults":   {},
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"cmd/mtls-authz/access":          {"cmd/mtls-authz/access/native", "cmd/mtls-authz/cf", "grants", "grants/route", "identity"},
+	"cmd/mtls-authz/access/native":   {"cmd/mtls-authz/cf", "grants", "grants/route"},
 	"cmd/mtls-authz/cf":              {"grants", "grants/route", "identity"},
 	"cmd/mtls-authz/cf/cftest":       {"grants", "grants/parameters", "grants/route", "identity"},
 	"cmd/mtls-authz/grant":           {"cmd/mtls-authz/cf", "grants", "grants/parameters", "grants/route", "identity"},
@@ -95,7 +97,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/grant"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/grant", "cmd/mtls-authz/access"},
 }
 
 // onlyHome names the folders in which a library may be used at all.
@@ -109,7 +111,7 @@ var onlyHome = map[string][]string{
 	"github.com/jackc/pgx":                       {"store/database"},
 	"net/http/httputil":                          {"gateway", "playground/router", "playground/router/relay"},
 	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
-	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/grant", "cmd/mtls-authz/policy"},
+	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/access", "cmd/mtls-authz/grant", "cmd/mtls-authz/policy"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
 }
 

@@ -132,12 +132,6 @@ func (c *CLI) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// OAuthToken is "bearer " and the user's token, as "cf oauth-token" prints it.
-func (c *CLI) OAuthToken(ctx context.Context) (string, error) {
-	answer, err := c.ask(ctx, "oauth-token")
-	return strings.TrimSpace(string(answer)), err
-}
-
 // clean makes what cf said fit for one line of an error.
 func clean(s string) string {
 	const most = 1000

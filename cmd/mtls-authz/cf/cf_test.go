@@ -42,7 +42,7 @@ func answering(t *testing.T, script string) *cf.CLI {
 
 const (
 	guid    = "3b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b34"
-	secret  = "https://authz.example/r/binding/SECRET" //nolint:gosec // not one
+	secret  = "https://authz.example/r/binding/SECRET"
 	escapes = `\033[2J`
 )
 

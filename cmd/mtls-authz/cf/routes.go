@@ -15,6 +15,9 @@ import (
 // Offering is the name of the gateway's service offering.
 const Offering = "mtls-authz"
 
+// ErrNotBound: a route has no route service.
+var ErrNotBound = errors.New("bound to no service that you can see: cf bind-route-service binds it; until then everybody can call it")
+
 // Bound is a route and the service instance that it is bound to.
 type Bound struct {
 	// Route as the gateway writes it.
@@ -68,7 +71,7 @@ func (c *CLI) BoundTo(ctx context.Context, guid, url string) (b Bound, err error
 		return Bound{}, err
 	}
 	if len(bindings) == 0 {
-		return Bound{}, fmt.Errorf("route %s is bound to no service that you can see: cf bind-route-service binds it; until then everybody can call it", b.Route)
+		return Bound{}, fmt.Errorf("route %s is %w", b.Route, ErrNotBound)
 	}
 	if len(bindings) > 1 {
 		return Bound{}, fmt.Errorf("route %s: expected one binding, found %d", b.Route, len(bindings))

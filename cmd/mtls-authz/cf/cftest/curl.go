@@ -1,6 +1,7 @@
 package cftest
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -125,7 +126,7 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 	if f.PageSize > 0 {
 		size = f.PageSize
 	}
-	size, number = max(size, 1), max(number, 1)
+	size, number = cmp.Or(size, 50), max(number, 1)
 	found := slices.DeleteFunc(slices.Clone(all), func(one object) bool { return slices.Contains(f.Hidden, one["guid"].(string)) })
 	for name, values := range query {
 		field, known := filters[name]
