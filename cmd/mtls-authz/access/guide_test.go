@@ -97,6 +97,6 @@ func TestTheGuideForDevelopers(t *testing.T) {
 		}
 	}
 	if *update {
-		require.NoError(t, os.WriteFile(name, []byte(updated+document[last:]), 0o644)) //nolint:gosec // a document
+		require.NoError(t, os.WriteFile(name, []byte(updated+document[last:]), 0o644))
 	}
 }

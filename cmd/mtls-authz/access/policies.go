@@ -171,7 +171,7 @@ func (i *imported) add(ctx context.Context, p native.Policy, instance string) er
 	case p.RouteGUID != "":
 		bound, err = i.cli.BoundTo(ctx, p.RouteGUID, p.URL)
 	default:
-		bound, err = i.cli.Find(ctx, p.Domain, p.Hostname, p.Path)
+		bound, err = i.cli.Route(ctx, p.Domain, p.Hostname, p.Path)
 	}
 	if errors.Is(err, cf.ErrNotBound) {
 		i.missing = append(i.missing, p.URL)

@@ -145,7 +145,7 @@ func clean(s string) string {
 		return r
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
-	return s[:min(len(s), most)]
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
 // Quote writes arguments as a POSIX shell reads them.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -35,9 +36,9 @@ type Instance struct {
 	SpaceName, OrgName string
 }
 
-// Find returns where a route is bound. Host may be "", for the domain itself; path
+// Route returns where a route is bound. Host may be "", for the domain itself; path
 // is "" or begins with a slash.
-func (c *CLI) Find(ctx context.Context, domain, host, path string) (Bound, error) {
+func (c *CLI) Route(ctx context.Context, domain, host, path string) (Bound, error) {
 	of, err := c.named(ctx, "domain", domain, "/v3/domains?")
 	if err != nil {
 		return Bound{}, err
@@ -100,8 +101,9 @@ func (c *CLI) instance(ctx context.Context, guid string) (in Instance, err error
 	if err := c.get(ctx, "/v3/service_instances/"+guid+fields, &found); err != nil {
 		return in, err
 	}
-	if in.Name = found.Name; in.Name != clean(in.Name) {
-		return in, fmt.Errorf("%q: a name with spaces at its ends or in rows, or with what cannot be printed; rename it", in.Name)
+	in.Name = found.Name
+	if strings.ContainsFunc(in.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return in, fmt.Errorf("%q: a name that cannot be printed; rename it", in.Name)
 	}
 	if !slices.ContainsFunc(found.Included["service_offerings"], func(r resource) bool { return r.Name == Offering }) {
 		return in, fmt.Errorf("%q is not an instance of %s", in.Name, Offering)

@@ -223,6 +223,7 @@ func TestAddRefusesWhatCannotBeMeant(t *testing.T) {
 
 // Nobody's name may have another command run, or move the cursor.
 func TestWhatIsShownIsWhatRuns(t *testing.T) {
+	t.Parallel()
 	r := mtlsAuthz(t, foundation(), "", "add apps.identity -n backend --source-app {odd} --reason it's -y")
 	require.Zero(t, r.code, r.stderr)
 	for line := range strings.Lines(r.stdout) {
@@ -239,11 +240,17 @@ func TestWhatIsShownIsWhatRuns(t *testing.T) {
 }
 
 func TestNamesThatCannotBeShown(t *testing.T) {
+	t.Parallel()
 	f := foundation()
 	f.Instances[0].Name = "authz\x1b[2J"
 	r := mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
 	assert.Equal(t, 1, r.code)
 	assert.NotContains(t, r.stdout+r.stderr, "\x1b")
+	f = foundation()
+	f.Instances[0].Name = " two  spaces "
+	r = mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
+	assert.Zero(t, r.code, r.stderr)
+	assert.Equal(t, " two  spaces ", r.cf.Changes()[0][1])
 	f = foundation()
 	f.Instances[0].Name = "--help"
 	r = mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
@@ -252,6 +259,7 @@ func TestNamesThatCannotBeShown(t *testing.T) {
 }
 
 func TestAskingFirst(t *testing.T) {
+	t.Parallel()
 	for answer, c := range map[string]struct {
 		code, changes int
 		says          string
@@ -267,6 +275,7 @@ func TestAskingFirst(t *testing.T) {
 }
 
 func TestNothingToDo(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{
 		"apps.identity -n backend --source-app frontend", "apps.identity -n api --source-app frontend", "apps.identity -n web --source-app frontend",
 	} {
@@ -277,10 +286,20 @@ func TestNothingToDo(t *testing.T) {
 	}
 }
 
-// What cf says when it fails is all there is to say.
+// What cf says when it fails is passed on.
 func TestCfFails(t *testing.T) {
-	r := mtlsAuthz(t, foundation(), "", "add apps.identity -n backend --source-any --reason "+strings.Repeat("x", 300)+" -y")
+	t.Parallel()
+	f := foundation()
+	f.Refusal = "allow has too many entries"
+	r := mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
 	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stderr, "Service broker error: allow has too many entries\n")
+	assert.Contains(t, r.stderr, "cf update-service failed: exit status 1")
+	assert.Contains(t, r.stdout, "FAILED\n")
+}
+
+func TestThereIsNoCf(t *testing.T) {
+	t.Parallel()
 	executable, err := os.Executable()
 	require.NoError(t, err)
 	process := exec.CommandContext(t.Context(), executable)
@@ -343,6 +362,7 @@ func TestRemoveLeavesOtherRoutesAlone(t *testing.T) {
 }
 
 func TestRemoveSaysWhatStays(t *testing.T) {
+	t.Parallel()
 	r := mtlsAuthz(t, given(`"cf:app:`+frontend+`"`, `"cf:org:`+acme+`"`), "n\n", "remove apps.identity -n backend --source-app frontend")
 	require.Zero(t, r.code, r.stderr)
 	assert.Contains(t, r.stdout, "stays     cf:org:"+acme+", from the instance")
@@ -352,6 +372,7 @@ func TestRemoveSaysWhatStays(t *testing.T) {
 }
 
 func TestScopeIsTold(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]string{
 		"-n backend --source-app frontend --source-space dev --source-org {other}": "a caller of another org is refused all the same",
 		"-n backend --source-org {other}":                                          "a caller of another org is refused all the same",
@@ -370,6 +391,7 @@ func TestScopeIsTold(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	f := given(`"cf:app:`+frontend+`"`, `"cf:space:`+monitoring+`"`, `{"source":"cf:org:`+other+`","methods":["GET"],"paths":["/api/**"],"expires":"2099-01-01T00:00:00Z","reason":"INC-1"}`, `{"source":"cf:any","routes":["web.apps.identity"]}`)
 	f.Hidden = []string{other}
 	f.PageSize = 1 // each list comes in pages

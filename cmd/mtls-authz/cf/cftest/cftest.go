@@ -36,6 +36,8 @@ type Foundation struct {
 	NoLogin     bool
 	// Hidden are guids that the user may not see.
 	Hidden []string
+	// Refusal is why the broker refuses every update; "": it does not.
+	Refusal string
 	// PageSize is the largest that a page gets; 0: 5000.
 	PageSize int
 }

@@ -129,6 +129,9 @@ func (f Foundation) update(path, name, given string) error {
 	if err != nil {
 		return err
 	}
+	if f.Refusal != "" {
+		return errors.New("Service broker error: " + f.Refusal) //nolint:staticcheck // as cf writes it
+	}
 	next, err := now.Update([]byte(given), time.Now())
 	if err != nil {
 		return fmt.Errorf("Service broker error: %w", err) //nolint:staticcheck // as cf writes it
