@@ -184,7 +184,7 @@ func TestExitStatusOfAQuestion(t *testing.T) {
 	who := " --app " + app + " --space " + space + " --org " + org
 	for answer, want := range map[string]int{
 		"outcome   allowed\n": 0, "outcome   not_enforced no_certificate\n": 0, "outcome   denied no_matching_grant\n": 3,
-		"outcome   perhaps\n": 1, "": 1, "allowed\n": 1, "the outcome is allowed\n": 1,
+		"outcome   perhaps\n": 1, "": 1, "allowed\n": 1, "the outcome is allowed\n": 1, "default allowed\n": 1,
 		`{"outcome":"allowed"}`: 0, `{"outcome":"denied","reason":"scope"}`: 3, `{"allowed":true}`: 1, `{"outcome":""}`: 1, `{"`: 1, `{"outcome":"Allowed"}`: 1,
 	} {
 		g := serve(t, map[string]string{"POST /v1/decide": answer})
@@ -325,7 +325,12 @@ func TestExportTakesWhatIsInForce(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(r.stdout, "\ncf "))
 
 	for name, answers := range map[string]map[string]string{
-		"no policy in force": {"GET /v1/policy": `{"source":"x"}`}, "no such API": nil,
+		"no such API": nil,
+		"no policy in force": func() map[string]string {
+			a := bindings(t, nil, boundTo("backend.apps.identity", "cf:any"))
+			a["GET /v1/policy"] = `{"source":"built-in","checks":null}`
+			return a
+		}(),
 		"a grant of a later version": bindings(t, nil, boundTo("backend.apps.identity", "spiffe:x")),
 		"a page is missing": func() map[string]string {
 			a := bindings(t, nil, boundTo("backend.apps.identity", "cf:any"), boundTo("web.apps.identity"))

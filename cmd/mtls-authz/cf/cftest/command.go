@@ -130,7 +130,7 @@ func (f Foundation) update(path, name, given string) error {
 		return err
 	}
 	if f.Refusal != "" {
-		return errors.New("Service broker error: " + f.Refusal) //nolint:staticcheck // as cf writes it
+		return errors.New("Service broker error: " + f.Refusal)
 	}
 	next, err := now.Update([]byte(given), time.Now())
 	if err != nil {
