@@ -77,23 +77,30 @@ type gateway struct {
 	answers map[string]string // by method and path, with the query
 
 	mu    sync.Mutex
-	asked []string
+	heard []string
+}
+
+// asked are the requests until now.
+func (g *gateway) asked() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.heard)
 }
 
 func serve(t *testing.T, answers map[string]string) *gateway {
 	t.Helper()
 	g := &gateway{answers: answers}
-	g.Server = httptest.NewTLSServer(g)
+	g.Server = httptest.NewTLSServer(http.HandlerFunc(g.answer))
 	t.Cleanup(g.Close)
 	return g
 }
 
-// ServeHTTP answers an answer's first line as its status or its type.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer answers, or redirects to an answer that is a URL.
+func (g *gateway) answer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	user, pass, _ := r.BasicAuth()
 	g.mu.Lock()
-	g.asked = append(g.asked, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Accept")+" "+string(body)))
+	g.heard = append(g.heard, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Accept")+" "+string(body)))
 	g.mu.Unlock()
 	answer, known := g.answers[r.Method+" "+r.URL.RequestURI()]
 	switch {
@@ -113,7 +120,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (g *gateway) environ() []string {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.Certificate().Raw})
-	return []string{"MTLS_AUTHZ_URL=" + g.URL, "READ_USERNAME=auditor", "READ_PASSWORD=" + password, "CA_FILES=" + string(ca)}
+	return []string{"MTLS_AUTHZ_URL=" + g.URL, "READ_USERNAME=auditor", "READ_PASSWORD=" + password, "CA_FILES=" + string(ca), "GORACE=atexit_sleep_ms=0"}
 }
 
 // result is what became of a command.
@@ -176,7 +183,7 @@ func TestAnswersAreShownAsTheyAre(t *testing.T) {
 	r := mtlsAuthz(t, "", "unknown.apps.identity --json", g.environ()...)
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stderr, "there is no bound route")
-	assert.Equal(t, []string{"GET /v1/routes?per_page=5000 text/plain", "GET /v1/routes/backend.apps.identity text/plain", "GET /v1/decisions/..%2Froutes text/plain", "GET /v1/routes/unknown.apps.identity application/json"}, g.asked)
+	assert.Equal(t, []string{"GET /v1/routes?per_page=5000 text/plain", "GET /v1/routes/backend.apps.identity text/plain", "GET /v1/decisions/..%2Froutes text/plain", "GET /v1/routes/unknown.apps.identity application/json"}, g.asked())
 }
 
 func TestExitStatusOfAQuestion(t *testing.T) {
@@ -217,7 +224,7 @@ func TestCallersByName(t *testing.T) {
 		g := serve(t, map[string]string{"POST /v1/decide": "outcome allowed\n"})
 		r := mtlsAuthz(t, "", line, slices.Concat(cftest.New(t, foundation()).Environ(), g.environ())...)
 		require.Zero(t, r.code, "%s: %s", line, r.stderr)
-		assert.Equal(t, []string{"POST /v1/decide text/plain " + want}, g.asked)
+		assert.Equal(t, []string{"POST /v1/decide text/plain " + want}, g.asked())
 	}
 	for line, want := range map[string]string{
 		"backend.apps.identity --app nobody":                             "App 'nobody' not found",
@@ -233,7 +240,7 @@ func TestCallersByName(t *testing.T) {
 		r := mtlsAuthz(t, "", line, slices.Concat(cftest.New(t, foundation()).Environ(), g.environ())...)
 		assert.Equal(t, 1, r.code)
 		assert.Contains(t, r.stderr, want)
-		assert.Empty(t, g.asked)
+		assert.Empty(t, g.asked())
 	}
 }
 
@@ -244,7 +251,7 @@ func TestCredentialsGoToTheGatewayAlone(t *testing.T) {
 	r := mtlsAuthz(t, "", "", g.environ()...)
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stderr, "redirect")
-	assert.Empty(t, elsewhere.asked)
+	assert.Empty(t, elsewhere.asked())
 
 	host := strings.TrimPrefix(g.URL, "https://")
 	for _, base := range []string{
@@ -254,7 +261,7 @@ func TestCredentialsGoToTheGatewayAlone(t *testing.T) {
 		assert.Equal(t, 1, r.code)
 		assert.Contains(t, r.stderr, "expected https://host of the gateway", base)
 	}
-	assert.Len(t, g.asked, 1)
+	assert.Len(t, g.asked(), 1)
 
 	r = mtlsAuthz(t, "", "", append(g.environ(), "CA_FILES=")...)
 	assert.Contains(t, r.stderr, "certificate", "a gateway with an unknown certificate is asked nothing")
@@ -264,18 +271,18 @@ func TestCredentialsGoToTheGatewayAlone(t *testing.T) {
 		r = mtlsAuthz(t, "", "", append(g.environ(), missing)...)
 		assert.Contains(t, r.stderr, "set READ_USERNAME and READ_PASSWORD")
 	}
-	assert.Len(t, g.asked, 1)
+	assert.Len(t, g.asked(), 1)
 	r = mtlsAuthz(t, "", "", append(g.environ(), "READ_PASSWORD=wrong")...)
 	assert.Contains(t, r.stderr, "wrong credentials")
 }
 
 func TestWhatIsNoGateway(t *testing.T) {
 	t.Parallel()
-	g := serve(t, nil)
-	g.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	g := &gateway{Server: httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(w, "<html>outcome allowed")
-	})
+	}))}
+	t.Cleanup(g.Close)
 	r := mtlsAuthz(t, "", "backend.apps.identity", g.environ()...)
 	assert.Equal(t, 1, r.code)
 	assert.Empty(t, r.stdout)

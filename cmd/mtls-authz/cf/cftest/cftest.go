@@ -96,9 +96,10 @@ func New(t *testing.T, f Foundation) *CF {
 	return c
 }
 
-// Environ is the environment of a process that finds this cf, and no other.
+// Environ is the environment of a process that finds this cf, and no other. Under
+// the race detector a process would sleep for a second at its end.
 func (c *CF) Environ() []string {
-	return []string{"PATH=" + c.Dir + ":/usr/bin:/bin", stateVariable + "=" + c.State, "CF_TRACE=true"}
+	return []string{"PATH=" + c.Dir + ":/usr/bin:/bin", stateVariable + "=" + c.State, "CF_TRACE=true", "GORACE=atexit_sleep_ms=0"}
 }
 
 // Foundation is what is there now.
