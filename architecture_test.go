@@ -114,13 +114,18 @@ var mayImport = map[string][]string{
 	"playground/controller/faults":   {},
 	"playground/capi":                {},
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"cmd/mtls-authz/access":          {"cmd/mtls-authz/access/native", "cmd/mtls-authz/cf", "grants", "grants/route", "identity"},
+	"cmd/mtls-authz/access/native":   {"cmd/mtls-authz/cf", "grants", "grants/route"},
+	"cmd/mtls-authz/cf":              {"grants", "grants/route", "identity"},
+	"cmd/mtls-authz/cf/cftest":       {"grants", "grants/parameters", "grants/route", "identity"},
+	"cmd/mtls-authz/grant":           {"cmd/mtls-authz/cf", "grants", "grants/parameters", "grants/route", "identity"},
 	"cmd/mtls-authz/policy":          {"cmd/mtls-authz/policy/question", "rego", "rego/author", "rego/author/release", "rego/bundle", "rego/replay"},
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
 	"cmd/mtls-authz/authorities":     {"identity", "cmd/mtls-authz/settings", "store/board"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
 	"cmd/mtls-authz/cloud":           {"api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access"},
 }
 
 // onlyHome names the folders in which a library may be used at all.
@@ -134,7 +139,7 @@ var onlyHome = map[string][]string{
 	"github.com/jackc/pgx":                       {"store/database"},
 	"net/http/httputil":                          {"acceptance/peers/bare", "gateway", "playground/router", "playground/router/relay"},
 	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
-	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy"},
+	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy", "cmd/mtls-authz/access", "cmd/mtls-authz/grant"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
 	"go.opentelemetry.io":                        {"gateway/trace"},
 }

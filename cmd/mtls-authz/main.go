@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/policy"
 )
 
@@ -26,6 +29,8 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the gateway and its service broker. Configured by environment and bound services alone."`
 	Playground playgroundCommand `cmd:"" help:"Run a Cloud Foundry in miniature on this machine, with the gateway in the middle."`
 	Policy     policy.Command    `cmd:"" help:"Tools for policy authors: check, test, eval, build, diff."`
+	Access     access.Command    `cmd:"" help:"Who can reach a route, why a request is denied, and route policies of Cloud Foundry, to and from."`
+	Grant      grant.Command     `cmd:"" help:"Allow callers on a route by name: add, remove, list."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
 }
 
@@ -59,6 +64,9 @@ func run(ctx context.Context, args []string, p program) (code int) {
 	}
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(p.stderr, "mtls-authz:", err)
+		if errors.Is(err, access.ErrDenied) {
+			return access.ExitDenied
+		}
 		return 1
 	}
 	return 0

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -44,6 +47,25 @@ func TestServeWithoutSettingsNamesThemAll(t *testing.T) {
 	assert.Equal(t, 1, code)
 	for _, name := range []string{"GATEWAY_URL", "BROKER_USERNAME", "BROKER_PASSWORD", "CALLER_CA_FILES"} {
 		assert.Contains(t, stderr, name)
+	}
+}
+
+// A pipeline can tell a denial from an error.
+func TestExitStatus(t *testing.T) {
+	outcome := ""
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, "outcome   "+outcome+"\n")
+	}))
+	defer gateway.Close()
+	t.Setenv("READ_USERNAME", "auditor")
+	t.Setenv("READ_PASSWORD", "readers-own-password")
+	const guid = "d76446a1-f429-4444-8797-be2f78b75b08"
+	for answer, want := range map[string]int{"allowed": 0, "denied scope": 3, "unclear": 1} {
+		outcome = answer
+		code, out, _ := runWith(t.Context(), "access", "backend.apps.identity", "--url", gateway.URL, "--app", guid, "--space", guid, "--org", guid)
+		assert.Equal(t, want, code)
+		assert.Contains(t, out, answer)
 	}
 }
 

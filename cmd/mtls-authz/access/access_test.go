@@ -1,0 +1,420 @@
+package access_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf/cftest"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant"
+)
+
+// The test's executable is also the cf command and the command under test, each
+// in a process of its own.
+func TestMain(m *testing.M) {
+	cftest.Main()
+	if filepath.Base(os.Args[0]) == "mtls-authz" {
+		os.Exit(command(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func command(args []string) int {
+	var commands struct {
+		Access access.Command `cmd:""`
+		Grant  grant.Command  `cmd:""`
+	}
+	parser, err := kong.New(&commands, kong.BindTo(context.Background(), (*context.Context)(nil)))
+	if err != nil {
+		panic(err)
+	}
+	parsed, err := parser.Parse(args)
+	if err == nil {
+		err = parsed.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mtls-authz:", err)
+		if errors.Is(err, access.ErrDenied) {
+			return access.ExitDenied
+		}
+		return 1
+	}
+	return 0
+}
+
+const (
+	password = "readers-own-password"
+	app      = "d76446a1-f429-4444-8797-be2f78b75b08"
+	scraper  = "1f7c3a52-9d1f-4a0e-8c55-6f2a1d0e7b02"
+	space    = "0a1b8c6e-7d0e-4b8e-93fd-1f4a3d2b9c10"
+	second   = "1a1b8c6e-7d0e-4b8e-93fd-1f4a3d2b9c11"
+	org      = "6e424e4e-5e46-419a-9cb6-eac9de2794e8"
+	authz    = "3b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b34"
+	shared   = "4b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b35"
+)
+
+// gateway answers as /v1 does, and keeps what it was asked.
+type gateway struct {
+	*httptest.Server
+	answers map[string]string // by method and path, with the query
+
+	mu    sync.Mutex
+	heard []string
+}
+
+// asked are the requests until now.
+func (g *gateway) asked() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.heard)
+}
+
+func serve(t *testing.T, answers map[string]string) *gateway {
+	t.Helper()
+	g := &gateway{answers: answers}
+	g.Server = httptest.NewTLSServer(http.HandlerFunc(g.answer))
+	t.Cleanup(g.Close)
+	return g
+}
+
+// answer answers, or redirects to an answer that is a URL.
+func (g *gateway) answer(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	user, pass, _ := r.BasicAuth()
+	g.mu.Lock()
+	g.heard = append(g.heard, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Accept")+" "+string(body)))
+	g.mu.Unlock()
+	answer, known := g.answers[r.Method+" "+r.URL.RequestURI()]
+	switch {
+	case user != "auditor" || pass != password:
+		w.WriteHeader(http.StatusUnauthorized)
+	case !known:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, `{"status":404,"title":"Not Found","detail":"there is no bound route %s"}`, `\u001b[2J`)
+	case strings.HasPrefix(answer, "http"):
+		http.Redirect(w, r, answer, http.StatusFound)
+	default:
+		w.Header().Set("Content-Type", r.Header.Get("Accept")+"; charset=utf-8")
+		_, _ = io.WriteString(w, answer)
+	}
+}
+
+func (g *gateway) environ() []string {
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.Certificate().Raw})
+	return []string{"MTLS_AUTHZ_URL=" + g.URL, "READ_USERNAME=auditor", "READ_PASSWORD=" + password, "CA_FILES=" + string(ca), "GORACE=atexit_sleep_ms=0"}
+}
+
+// result is what became of a command.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// mtlsAuthz runs a command line, split at spaces. Later variables win.
+func mtlsAuthz(t *testing.T, stdin, line string, environ ...string) result {
+	t.Helper()
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	process := exec.CommandContext(t.Context(), executable)
+	process.Args = append([]string{"mtls-authz", "access"}, strings.Fields(line)...)
+	process.Env, process.Dir, process.Stdin = environ, t.TempDir(), strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	process.Stdout, process.Stderr = &stdout, &stderr
+	if err := process.Run(); err != nil {
+		var exit *exec.ExitError
+		require.ErrorAs(t, err, &exit)
+	}
+	assert.NotContains(t, stdout.String()+stderr.String(), password)
+	assert.NotContains(t, stdout.String()+stderr.String(), "\x1b")
+	return result{process.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// foundation has two apps and three bound routes.
+func foundation() cftest.Foundation {
+	return cftest.Foundation{
+		TargetSpace: space,
+		Orgs:        []cftest.Org{{GUID: org, Name: "acme"}},
+		Spaces:      []cftest.Space{{GUID: space, Name: "dev", Org: org}, {GUID: second, Name: "monitoring", Org: org}},
+		Apps:        []cftest.App{{GUID: app, Name: "frontend", Space: space}, {GUID: scraper, Name: "scraper", Space: second}},
+		Domains:     []cftest.Named{{GUID: "domain-1", Name: "apps.identity"}},
+		Routes: []cftest.Route{
+			{GUID: "8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b01", Host: "backend", Domain: "domain-1", Space: space, Instance: authz},
+			{GUID: "8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b02", Host: "api", Domain: "domain-1", Path: "/metrics", Space: space, Instance: shared},
+			{GUID: "8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b03", Host: "web", Domain: "domain-1", Space: space, Instance: shared},
+			{GUID: "8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b04", Host: "open", Domain: "domain-1", Space: space},
+		},
+		Instances: []cftest.Instance{
+			{GUID: authz, Name: "my-authz", Space: space, Offering: "mtls-authz", Plan: "org"},
+			{GUID: shared, Name: "it's shared", Space: space, Offering: "mtls-authz", Plan: "org"},
+		},
+	}
+}
+
+func TestAnswersAreShownAsTheyAre(t *testing.T) {
+	t.Parallel()
+	g := serve(t, map[string]string{
+		"GET /v1/routes?per_page=5000":               "ROUTE\nbackend.apps.identity\n",
+		"GET /v1/routes/backend.apps.identity":       "route  backend.apps.identity\n\x1b[2Jend\n",
+		"GET /v1/routes/%2A.apps.identity/a%20b%3Fc": "{}\n",
+		"GET /v1/decisions/..%2Froutes":              "outcome denied\n",
+	})
+	assert.Equal(t, result{0, "ROUTE\nbackend.apps.identity\n", ""}, mtlsAuthz(t, "", "", g.environ()...))
+	assert.Equal(t, result{0, "route  backend.apps.identity\n[2Jend\n", ""}, mtlsAuthz(t, "", "backend.apps.identity", g.environ()...))
+	assert.Equal(t, result{0, "outcome denied\n", ""}, mtlsAuthz(t, "", "--decision ../routes", g.environ()...))
+	r := mtlsAuthz(t, "", "unknown.apps.identity --json", g.environ()...)
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stderr, "there is no bound route")
+	assert.Equal(t, []string{"GET /v1/routes?per_page=5000 text/plain", "GET /v1/routes/backend.apps.identity text/plain", "GET /v1/decisions/..%2Froutes text/plain", "GET /v1/routes/unknown.apps.identity application/json"}, g.asked())
+}
+
+func TestExitStatusOfAQuestion(t *testing.T) {
+	t.Parallel()
+	who := " --app " + app + " --space " + space + " --org " + org
+	for answer, want := range map[string]int{
+		"outcome   allowed\n": 0, "outcome   not_enforced no_certificate\n": 0, "outcome   denied no_matching_grant\n": 3,
+		"outcome   perhaps\n": 1, "": 1, "allowed\n": 1, "the outcome is allowed\n": 1, "default allowed\n": 1,
+		`{"outcome":"allowed"}`: 0, `{"outcome":"denied","reason":"scope"}`: 3, `{"allowed":true}`: 1, `{"outcome":""}`: 1, `{"`: 1, `{"outcome":"Allowed"}`: 1,
+	} {
+		g := serve(t, map[string]string{"POST /v1/decide": answer})
+		line := "backend.apps.identity" + who
+		if strings.HasPrefix(answer, "{") {
+			line += " --json"
+		}
+		r := mtlsAuthz(t, "", line, g.environ()...)
+		assert.Equal(t, want, r.code, "%q %s", answer, r.stderr)
+		assert.Equal(t, answer, r.stdout)
+	}
+}
+
+func TestCallersByName(t *testing.T) {
+	t.Parallel()
+	question := func(app, space, org, method, url string) string {
+		return `{"caller":{"app":"` + app + `","space":"` + space + `","org":"` + org + `"},"method":"` + method + `","url":"` + url + `"}`
+	}
+	const unseen = "99999999-9999-4999-8999-999999999999"
+	for line, want := range map[string]string{
+		"backend.apps.identity --app frontend":                                             question(app, space, org, "GET", "https://backend.apps.identity"),
+		"backend.apps.identity --app frontend --method DELETE --url-path /a//b?x=1":        question(app, space, org, "DELETE", "https://backend.apps.identity/a//b?x=1"),
+		"api.apps.identity/metrics --app scraper --space monitoring":                       question(scraper, second, org, "GET", "https://api.apps.identity/metrics"),
+		"api.apps.identity/metrics --app scraper --space monitoring --org acme":            question(scraper, second, org, "GET", "https://api.apps.identity/metrics"),
+		"backend.apps.identity --app scraper --space " + second:                            question(scraper, second, org, "GET", "https://backend.apps.identity"),
+		"backend.apps.identity --app " + scraper:                                           question(scraper, second, org, "GET", "https://backend.apps.identity"),
+		"backend.apps.identity --app " + unseen:                                            question(unseen, "", "", "GET", "https://backend.apps.identity"),
+		"backend.apps.identity --app " + unseen + " --space " + space + " --org " + unseen: question(unseen, space, unseen, "GET", "https://backend.apps.identity"),
+	} {
+		g := serve(t, map[string]string{"POST /v1/decide": "outcome allowed\n"})
+		r := mtlsAuthz(t, "", line, slices.Concat(cftest.New(t, foundation()).Environ(), g.environ())...)
+		require.Zero(t, r.code, "%s: %s", line, r.stderr)
+		assert.Equal(t, []string{"POST /v1/decide text/plain " + want}, g.asked())
+	}
+	for line, want := range map[string]string{
+		"backend.apps.identity --app nobody":                             "App 'nobody' not found",
+		"backend.apps.identity --app scraper --space monitoring --org x": `org "x": not found`,
+		"backend.apps.identity --app frontend --org acme":                "needs --space",
+		"backend.apps.identity --app frontend --url-path x":              "begins with /",
+		"backend.apps.identity --method GET":                             "a route and --app",
+		"--app frontend":                                                 "a route and --app",
+		"backend.apps.identity --decision x":                             "give one of",
+		"backend.apps.identity/../x":                                     "expected host or host/path",
+	} {
+		g := serve(t, nil)
+		r := mtlsAuthz(t, "", line, slices.Concat(cftest.New(t, foundation()).Environ(), g.environ())...)
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, want)
+		assert.Empty(t, g.asked())
+	}
+}
+
+func TestCredentialsGoToTheGatewayAlone(t *testing.T) {
+	t.Parallel()
+	elsewhere := serve(t, nil)
+	g := serve(t, map[string]string{"GET /v1/routes?per_page=5000": elsewhere.URL})
+	r := mtlsAuthz(t, "", "", g.environ()...)
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stderr, "redirect")
+	assert.Empty(t, elsewhere.asked())
+
+	host := strings.TrimPrefix(g.URL, "https://")
+	for _, base := range []string{
+		"", "http://gateway.example", "http://localhost:1", "http://127.0.0.1.example", "ftp://127.0.0.1", host, "//" + host, "https://user:pass@" + host, g.URL + "/v1", g.URL + "?x", g.URL + "#x", "https://",
+	} {
+		r := mtlsAuthz(t, "", "--url="+base, g.environ()...)
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, "expected https://host of the gateway", base)
+	}
+	assert.Len(t, g.asked(), 1)
+
+	r = mtlsAuthz(t, "", "", append(g.environ(), "CA_FILES=")...)
+	assert.Contains(t, r.stderr, "certificate", "a gateway with an unknown certificate is asked nothing")
+	r = mtlsAuthz(t, "", "", append(g.environ(), "CA_FILES=/nowhere.pem")...)
+	assert.Contains(t, r.stderr, "CA_FILES")
+	for _, missing := range []string{"READ_USERNAME=", "READ_PASSWORD="} {
+		r = mtlsAuthz(t, "", "", append(g.environ(), missing)...)
+		assert.Contains(t, r.stderr, "set READ_USERNAME and READ_PASSWORD")
+	}
+	assert.Len(t, g.asked(), 1)
+	r = mtlsAuthz(t, "", "", append(g.environ(), "READ_PASSWORD=wrong")...)
+	assert.Contains(t, r.stderr, "wrong credentials")
+}
+
+func TestWhatIsNoGateway(t *testing.T) {
+	t.Parallel()
+	g := &gateway{Server: httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>outcome allowed")
+	}))}
+	t.Cleanup(g.Close)
+	r := mtlsAuthz(t, "", "backend.apps.identity", g.environ()...)
+	assert.Equal(t, 1, r.code)
+	assert.Empty(t, r.stdout)
+	assert.Contains(t, r.stderr, "is that a gateway")
+}
+
+// bindings are pages of /v1/bindings with these grants of the routes.
+func bindings(t *testing.T, checks []string, routes ...map[string]any) map[string]string {
+	t.Helper()
+	text := func(value any) string {
+		raw, err := json.Marshal(value)
+		require.NoError(t, err)
+		return string(raw)
+	}
+	answers := map[string]string{"GET /v1/policy": text(map[string]any{"source": "built-in", "revision": "4f0c9e2b7a61d358", "checks": checks, "reachable": true})}
+	for i, one := range routes {
+		one["organization_guid"], one["space_guid"], one["plan"] = org, space, "org"
+		page := map[string]any{"pagination": map[string]any{"next": nil}, "warnings": []string{}, "resources": []any{one}}
+		if i+1 < len(routes) {
+			page["pagination"] = map[string]any{"next": map[string]string{"href": "x"}}
+		}
+		answers[fmt.Sprintf("GET /v1/bindings?per_page=500&page=%d", i+1)] = text(page)
+	}
+	return answers
+}
+
+func boundTo(route string, allow ...any) map[string]any {
+	list := []map[string]any{}
+	for _, one := range allow {
+		list = append(list, map[string]any{"grant": one, "origin": "instance", "expired": false})
+	}
+	return map[string]any{"route": route, "scope": "org", "mode": "enforce", "grants": list}
+}
+
+func TestExportTakesWhatIsInForce(t *testing.T) {
+	t.Parallel()
+	expired := boundTo("web.apps.identity", "cf:any")
+	expired["grants"].([]map[string]any)[0]["expired"] = true
+	reports := boundTo("api.apps.identity", "cf:app:"+app)
+	reports["mode"] = "report"
+	r := mtlsAuthz(t, "", "--export cf-commands --domain apps.identity", serve(t, bindings(t, nil, boundTo("backend.apps.identity", "cf:app:"+app, map[string]any{"source": "cf:any", "methods": []string{"GET"}}), expired, reports)).environ()...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stdout, "\ncf add-route-policy apps.identity --source cf:app:"+app+" --hostname backend\n")
+	assert.Contains(t, r.stdout, "#   cf:any: only GET\n")
+	assert.Contains(t, r.stdout, "# web.apps.identity\n#   nobody may call it\n")
+	assert.Contains(t, r.stdout, "report mode")
+	assert.Equal(t, 1, strings.Count(r.stdout, "\ncf "))
+
+	for name, answers := range map[string]map[string]string{
+		"no such API": nil,
+		"no policy in force": func() map[string]string {
+			a := bindings(t, nil, boundTo("backend.apps.identity", "cf:any"))
+			a["GET /v1/policy"] = `{"source":"built-in","checks":null}`
+			return a
+		}(),
+		"a grant of a later version": bindings(t, nil, boundTo("backend.apps.identity", "spiffe:x")),
+		"a page is missing": func() map[string]string {
+			a := bindings(t, nil, boundTo("backend.apps.identity", "cf:any"), boundTo("web.apps.identity"))
+			delete(a, "GET /v1/bindings?per_page=500&page=2")
+			return a
+		}(),
+	} {
+		r := mtlsAuthz(t, "", "--export cf-commands", serve(t, answers).environ()...)
+		assert.Equal(t, 1, r.code, name)
+		assert.Empty(t, r.stdout, name)
+	}
+}
+
+// What is exported, run, and imported again allows the same.
+func TestThereAndBack(t *testing.T) {
+	t.Parallel()
+	g := serve(t, bindings(t, nil, boundTo("backend.apps.identity", "cf:app:"+app, "cf:space:"+second), boundTo("api.apps.identity/metrics", "cf:any"), boundTo("web.apps.identity", "cf:org:"+org)))
+	cf := cftest.New(t, foundation())
+	exported := mtlsAuthz(t, "", "--export cf-commands", g.environ()...)
+	require.Zero(t, exported.code, exported.stderr)
+	sh(t, cf, exported.stdout)
+	require.Len(t, cf.Foundation().Policies, 4)
+
+	policies := sh(t, cf, "CF_TRACE=false cf curl '/v3/route_policies?include=route'")
+	imported := mtlsAuthz(t, policies, "--import -", cf.Environ()...)
+	require.Zero(t, imported.code, imported.stderr)
+	sh(t, cf, withoutTarget(imported.stdout))
+	assert.Equal(t, []string{
+		`{"allow":["cf:space:` + second + `","cf:app:` + app + `"]}`,
+		`{"allow":[{"source":"cf:any","routes":["api.apps.identity/metrics"]},{"source":"cf:org:` + org + `","routes":["web.apps.identity"]}]}`,
+	}, []string{string(cf.Foundation().Instances[0].Parameters), string(cf.Foundation().Instances[1].Parameters)})
+	assert.Contains(t, imported.stdout, "cf target -o acme -s dev\n")
+}
+
+// withoutTarget leaves out what the cf of tests has not.
+func withoutTarget(script string) string {
+	return strings.ReplaceAll(script, "cf target ", "# ")
+}
+
+func sh(t *testing.T, cf *cftest.CF, script string) string {
+	t.Helper()
+	process := exec.CommandContext(t.Context(), "sh", "-ec", script)
+	process.Env = cf.Environ()
+	var stderr bytes.Buffer
+	process.Stderr = &stderr
+	said, err := process.Output()
+	require.NoError(t, err, "%s%s", said, stderr.String())
+	return string(said)
+}
+
+const table = "Getting route policies in org acme / space dev as alice...\n\nhost      domain          path       source   scope   name\nbackend   apps.identity              cf:any   any     \napi       apps.identity   /metrics   cf:app:" + app + "   app   frontend\n"
+
+func TestImport(t *testing.T) {
+	t.Parallel()
+	cf := cftest.New(t, foundation())
+	r := mtlsAuthz(t, table, "--import -", cf.Environ()...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stdout, `cf update-service my-authz -c '{"allow_add":["cf:any"]}'`)
+	assert.Contains(t, r.stdout, `cf update-service 'it'\''s shared' -c '{"allow_add":[{"source":"cf:app:`+app+`","routes":["api.apps.identity/metrics"]}]}'`)
+	assert.Empty(t, cf.Changes(), "it writes commands and runs none")
+
+	r = mtlsAuthz(t, table, "--import - --instance mine --json", "PATH=/nowhere")
+	require.Zero(t, r.code, r.stderr)
+	assert.JSONEq(t, `{"allow_add":[{"source":"cf:any","routes":["backend.apps.identity"]},{"source":"cf:app:`+app+`","routes":["api.apps.identity/metrics"]}]}`, r.stdout)
+
+	r = mtlsAuthz(t, strings.Replace(table, "backend  ", "open     ", 1), "--import -", cf.Environ()...)
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stdout, "# open.apps.identity is bound to no service")
+	for line, want := range map[string]string{
+		"--import /nowhere": "no such file", "--import - --json": "needs --instance", "--import - --instance=-x": "for a flag",
+	} {
+		r = mtlsAuthz(t, table, line, cf.Environ()...)
+		assert.Equal(t, 1, r.code)
+		assert.Contains(t, r.stderr, want)
+	}
+	r = mtlsAuthz(t, "", "--import -", cf.Environ()...)
+	assert.Contains(t, r.stderr, "expected what cf curl")
+	r = mtlsAuthz(t, `{"resources":[{"source":"cf:any","relationships":{"route":{"data":{"guid":"8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b01"}}}}]}`, "--import -", cf.Environ()...)
+	assert.Contains(t, r.stdout, "cf update-service my-authz", "a route without a name is looked up")
+}

@@ -1,0 +1,187 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+const (
+	patience   = time.Minute
+	maxAnswer  = 64 << 20 // bytes
+	asText     = "text/plain"
+	asJSON     = "application/json"
+	userOf     = "READ_USERNAME"
+	passwordOf = "READ_PASSWORD"
+)
+
+// gateway is the API of a gateway, and who asks.
+type gateway struct {
+	base           string
+	user, password string
+	accept         string
+	client         *http.Client
+}
+
+var errNoCredentials = errors.New("who asks? set READ_USERNAME and READ_PASSWORD of the gateway in the environment")
+
+// connect reads where the gateway is and who asks; it opens no connection.
+func (c Command) connect() (*gateway, error) {
+	base, err := parseBase(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{base: base, user: os.Getenv(userOf), password: os.Getenv(passwordOf), accept: asText}
+	if c.JSON {
+		g.accept = asJSON
+	}
+	if g.user == "" || g.password == "" {
+		return nil, errNoCredentials
+	}
+	roots, err := trusted(os.Getenv("CA_FILES"))
+	if err != nil {
+		return nil, err
+	}
+	g.client = &http.Client{
+		Timeout:       patience,
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return g, nil
+}
+
+// parseBase accepts https, and http for a gateway on this machine, named by its
+// address: credentials go nowhere in clear.
+func parseBase(text string) (string, error) {
+	u, err := url.Parse(strings.TrimSuffix(text, "/"))
+	if err == nil && u.Host != "" && u.User == nil && u.Path == "" && u.RawQuery == "" && u.Fragment == "" {
+		address, _ := netip.ParseAddr(u.Hostname())
+		if u.Scheme == "https" || u.Scheme == "http" && address.IsLoopback() {
+			return u.Scheme + "://" + u.Host, nil
+		}
+	}
+	return "", fmt.Errorf("--url, MTLS_AUTHZ_URL: %q: expected https://host of the gateway, without a path", text)
+}
+
+// trusted are the system's CAs and those of CA_FILES: files with commas between
+// them, or PEM.
+func trusted(files string) (*x509.CertPool, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil || files == "" {
+		return roots, err
+	}
+	list := []identity.File{identity.File(files)}
+	if !strings.Contains(files, "-----BEGIN ") {
+		list = nil
+		for path := range strings.SplitSeq(files, ",") {
+			list = append(list, identity.File(strings.TrimSpace(path)))
+		}
+	}
+	extra, err := identity.ReadCAs(list...)
+	if err != nil {
+		return nil, fmt.Errorf("CA_FILES: %w", err)
+	}
+	for _, ca := range extra {
+		roots.AddCert(ca)
+	}
+	return roots, nil
+}
+
+func (g *gateway) get(ctx context.Context, path string) ([]byte, error) {
+	return g.call(ctx, http.MethodGet, path, nil)
+}
+
+// getJSON decodes an answer.
+func (g *gateway) getJSON(ctx context.Context, path string, into any) error {
+	plain := *g
+	plain.accept = asJSON
+	answer, err := plain.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("%s%s: expected JSON of a gateway: %w", g.base, path, err)
+	}
+	return nil
+}
+
+// call sends a request and returns the answer as it came.
+func (g *gateway) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, g.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", g.accept)
+	if body != nil {
+		request.Header.Set("Content-Type", asJSON)
+	}
+	request.SetBasicAuth(g.user, g.password)
+	response, err := g.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }() // only read
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) > maxAnswer {
+		return nil, fmt.Errorf("%s%s: an answer of more than %d MiB", g.base, path, maxAnswer>>20)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, refused(response, answer)
+	}
+	kind, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
+	if kind != g.accept {
+		return nil, fmt.Errorf("%s%s answered with %q in place of %s: is that a gateway, as new as this command?", g.base, path, kind, g.accept)
+	}
+	return answer, nil
+}
+
+// refused is the error that a status other than 200 is.
+func refused(response *http.Response, answer []byte) error {
+	var problem struct {
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+	}
+	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
+		return fmt.Errorf("the gateway refuses this (%d): %s", response.StatusCode, strings.Map(printable, problem.Detail))
+	}
+	words := fmt.Sprintf("%s answered %d", response.Request.URL.Host, response.StatusCode)
+	switch code := response.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		words += ": wrong credentials, or not for this"
+	case code >= 300 && code < 400:
+		words += ", a redirect, which is not followed with credentials: give the URL of the gateway itself"
+	case code == http.StatusNotFound:
+		words += ": is that a gateway, as new as this command?"
+	}
+	return errors.New(words)
+}
+
+// show writes an answer without what could move a terminal's cursor.
+func show(w io.Writer, answer []byte) error {
+	_, err := w.Write(bytes.Map(printable, answer))
+	return err
+}
+
+func printable(r rune) rune {
+	if r == '\n' || unicode.IsPrint(r) {
+		return r
+	}
+	return -1
+}

@@ -1,0 +1,209 @@
+package cftest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/grants/route"
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+// run is the cf command; it returns the exit code.
+func run(args []string) int {
+	path := os.Getenv(stateVariable)
+	f, err := load(path)
+	if err == nil {
+		err = record(path, args)
+	}
+	if err == nil {
+		err = f.do(path, args)
+	}
+	if err != nil {
+		fmt.Println("FAILED")
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+var errTarget = errors.New("No org and space targeted, use 'cf target -o ORG -s SPACE' to target an org and space.") //nolint:staticcheck // as cf writes it
+
+func (f Foundation) do(path string, args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "curl":
+		if os.Getenv("CF_TRACE") == "true" {
+			fmt.Println("REQUEST: Authorization: [PRIVATE DATA HIDDEN]")
+			return nil
+		}
+		text, err := json.Marshal(f.curl(args[1]))
+		fmt.Println(string(text))
+		return err
+	case f.NoLogin:
+		return errors.New("Not logged in. Use 'cf login' or 'cf login --sso' to log in.") //nolint:staticcheck // as cf writes it
+	case f.TargetSpace == "":
+		return errTarget
+	case len(args) == 3 && args[2] == "--guid":
+		return f.guid(args[0], args[1])
+	case len(args) == 3 && args[0] == "service" && args[2] == "--params":
+		at, err := f.service(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(string(f.parameters(f.Instances[at])))
+		return nil
+	case len(args) == 4 && args[0] == "update-service" && args[2] == "-c":
+		return f.update(path, args[1], args[3])
+	case len(args) > 1 && args[0] == "add-route-policy":
+		return f.addPolicy(path, args[1:])
+	}
+	return fmt.Errorf("cftest: cf %q is not known", args)
+}
+
+func (f Foundation) guid(kind, name string) error {
+	var guid string
+	switch kind {
+	case "app":
+		for _, one := range f.Apps {
+			if one.Name == name && one.Space == f.TargetSpace {
+				guid = one.GUID
+			}
+		}
+	case "space":
+		for _, one := range f.Spaces {
+			if one.Name == name && one.Org == f.orgOf(f.TargetSpace) {
+				guid = one.GUID
+			}
+		}
+	case "org":
+		for _, one := range f.Orgs {
+			if one.Name == name {
+				guid = one.GUID
+			}
+		}
+	case "service":
+		at, err := f.service(name)
+		if err != nil {
+			return err
+		}
+		guid = f.Instances[at].GUID
+	}
+	if guid == "" {
+		return fmt.Errorf("%s%s '%s' not found.", strings.ToUpper(kind[:1]), kind[1:], name) //nolint:staticcheck // as cf writes it
+	}
+	fmt.Println(guid)
+	return nil
+}
+
+func (f Foundation) orgOf(space string) string {
+	at := slices.IndexFunc(f.Spaces, func(s Space) bool { return s.GUID == space })
+	if at < 0 {
+		return ""
+	}
+	return f.Spaces[at].Org
+}
+
+// service finds an instance of the targeted space.
+func (f Foundation) service(name string) (int, error) {
+	at := slices.IndexFunc(f.Instances, func(i Instance) bool { return i.Name == name && i.Space == f.TargetSpace })
+	if at < 0 {
+		return at, fmt.Errorf("Service instance '%s' not found.", name) //nolint:staticcheck // as cf writes it
+	}
+	return at, nil
+}
+
+// update is cf update-service with the gateway's broker behind it.
+func (f Foundation) update(path, name, given string) error {
+	at, err := f.service(name)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Updating service instance %s in org acme / space dev as alice...\n\n", name)
+	now, err := parameters.ParseInstance(f.Instances[at].Parameters)
+	if err != nil {
+		return err
+	}
+	if f.Refusal != "" {
+		return errors.New("Service broker error: " + f.Refusal)
+	}
+	next, err := now.Update([]byte(given), time.Now())
+	if err != nil {
+		return fmt.Errorf("Service broker error: %w", err) //nolint:staticcheck // as cf writes it
+	}
+	f.Instances[at].Parameters = next.JSON()
+	fmt.Printf("Update of service instance %s complete.\nOK\n", name)
+	return save(path, f)
+}
+
+// parameters are what the gateway's broker shows.
+func (f Foundation) parameters(in Instance) json.RawMessage {
+	given, err := parameters.ParseInstance(in.Parameters)
+	if err != nil {
+		panic(err)
+	}
+	plan, err := grants.ParseScope(in.Plan)
+	if err != nil {
+		panic(err)
+	}
+	type grant struct {
+		Origin string       `json:"origin"`
+		Grant  grants.Grant `json:"grant"`
+	}
+	routes := []map[string]any{}
+	for _, one := range f.Routes {
+		if one.Instance != in.GUID {
+			continue
+		}
+		bound, err := route.Parse(f.urlOf(one))
+		if err != nil {
+			panic(err)
+		}
+		owner := grants.Owner{Instance: in.GUID}
+		owner.Space, _ = identity.ParseGUID(in.Space)
+		owner.Org, _ = identity.ParseGUID(f.orgOf(in.Space))
+		live := parameters.NewAccess(parameters.Bound{
+			Binding: one.GUID, Route: bound, Owner: owner, Plan: plan, Instance: given, ReportAllowed: true,
+		}).Live(time.Now(), nil)
+		shown := []grant{}
+		for _, rule := range live.Rules {
+			shown = append(shown, grant{rule.Origin.String(), rule.Grant})
+		}
+		routes = append(routes, map[string]any{
+			"route": bound.String(), "binding": one.GUID, "scope": live.Scope.String(), "mode": live.Mode.String(), "grants": shown, "grants_total": len(shown),
+		})
+	}
+	document := map[string]any{}
+	if err := json.Unmarshal(given.JSON(), &document); err != nil {
+		panic(err)
+	}
+	document["status"] = map[string]any{
+		"plan": in.Plan, "scope": grants.Narrowest(plan, given.Scope).String(), "mode": given.Mode.String(), "policy": "f8355b9a0e2d7c41", "routes": routes, "warnings": []string{},
+	}
+	text, err := json.MarshalIndent(document, "", "  ")
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+// addPolicy is cf add-route-policy with a raw source.
+func (f Foundation) addPolicy(path string, args []string) error {
+	flags := map[string]string{}
+	for i := 1; i+1 < len(args); i += 2 {
+		flags[args[i]] = args[i+1]
+	}
+	for _, one := range f.Routes {
+		if f.named(one.Domain) == args[0] && one.Host == flags["--hostname"] && (flags["--path"] == "" || flags["--path"] == one.Path) {
+			f.Policies = append(f.Policies, Policy{fmt.Sprintf("77777777-0000-4000-8000-%012d", len(f.Policies)), one.GUID, flags["--source"]})
+			fmt.Println("OK")
+			return save(path, f)
+		}
+	}
+	return errors.New("route not found")
+}
