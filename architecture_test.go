@@ -88,11 +88,20 @@ var mayImport = map[string][]string{
 	"playground/controller":          {},
 	"playground/controller/faults":   {},
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"doctor":                         {},
+	"doctor/backing":                 {"doctor", "doctor/state"},
+	"doctor/bound":                   {"doctor", "doctor/state"},
+	"doctor/certificates":            {"doctor", "identity"},
+	"doctor/cloud":                   {"doctor/bound", "doctor/state"},
+	"doctor/credentials":             {"doctor"},
+	"doctor/edge":                    {"doctor"},
+	"doctor/state":                   {"doctor", "store/database"},
+	"cmd/mtls-authz/doctor":          {"cache/server", "cmd/mtls-authz/settings", "doctor", "doctor/backing", "doctor/bound", "doctor/certificates", "doctor/credentials", "doctor/edge", "doctor/state", "gateway/leg3", "gateway/selftest", "identity", "rego", "rego/bundle", "rego/source", "store/database"},
 	"cmd/mtls-authz/policy":          {"cmd/mtls-authz/policy/question", "rego", "rego/author", "rego/author/release", "rego/bundle", "rego/replay"},
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/doctor", "cmd/mtls-authz/policy"},
 }
 
 // onlyHome names the folders in which a library may be used at all.
@@ -106,7 +115,7 @@ var onlyHome = map[string][]string{
 	"github.com/jackc/pgx":                       {"store/database"},
 	"net/http/httputil":                          {"gateway", "playground/router", "playground/router/relay"},
 	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
-	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy"},
+	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/doctor", "cmd/mtls-authz/policy"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
 }
 

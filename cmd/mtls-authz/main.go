@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/policy"
 )
 
@@ -26,6 +27,7 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the gateway and its service broker. Configured by environment and bound services alone."`
 	Playground playgroundCommand `cmd:"" help:"Run a Cloud Foundry in miniature on this machine, with the gateway in the middle."`
 	Policy     policy.Command    `cmd:"" help:"Tools for policy authors: check, test, eval, build, diff."`
+	Doctor     doctor.Command    `cmd:"" help:"Is this foundation and configuration safe? Item by item, with the fix."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
 }
 
@@ -43,7 +45,7 @@ func run(ctx context.Context, args []string, p program) (code int) {
 		kong.Description("Decides which apps may call a Cloud Foundry route, by the identity in their instance certificate."),
 		kong.UsageOnError(), kong.Writers(p.stdout, p.stderr),
 		kong.Exit(func(code int) { exit = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p, doctor.Environ(p.environ)),
 	)
 	if err != nil {
 		fmt.Fprintln(p.stderr, "mtls-authz:", err)

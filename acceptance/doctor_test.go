@@ -1,0 +1,230 @@
+package acceptance_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/playground"
+	"github.com/mtls-authz/mtls-authz/playground/ca"
+	"github.com/mtls-authz/mtls-authz/playground/router"
+)
+
+// clinic is a foundation as safe as one can be, and the environment that its
+// gateway runs in.
+type clinic struct {
+	*playground.Foundation
+	environ []string
+	secrets []string
+}
+
+// Secrets of the clinic, none of which doctor may show.
+const (
+	markedReader = "Xk92-MARKED-reader-vu31"
+	markedRedis  = "Qz71-MARKED-redis-pw83"
+	markedMACKey = "Jw55-MARKED-mac-key-tb20"
+)
+
+func newClinic(t *testing.T) *clinic {
+	t.Helper()
+	dir := t.TempDir()
+	server, err := sharedPostgres()
+	require.NoError(t, err)
+	database, err := server.newDatabase()
+	require.NoError(t, err)
+	redis := startRedis(t)
+	for name, value := range map[string]string{"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru", "requirepass": markedRedis} {
+		require.NoError(t, redis.ConfigSet(t.Context(), name, value).Err())
+	}
+	require.NoError(t, writeFiles(filepath.Join(dir, "bundle"), bundle))
+	path := filepath.Join(dir, "mtls-authz.sh")
+	script := fmt.Sprintf("#!/bin/sh\nenv -0 >'%s/environ'\nexec '%s' \"$@\"\n", dir, binary)
+	require.NoError(t, os.WriteFile(path, []byte(script), 0o700))
+	c := &clinic{}
+	c.Foundation, err = playground.Start(t.Context(), playground.Config{
+		Executable: path, Dir: dir,
+		Environment: []string{
+			"STORE_URL=" + server.url(database), fmt.Sprintf("REDIS_URL=redis://:%s@127.0.0.1:%d", markedRedis, redis.port), "CACHE_MAC_KEY=" + markedMACKey,
+			"READ_USERNAME=monitor", "READ_PASSWORD=" + markedReader, "POLICY_TIMEOUT=10s",
+			"POLICY_BUNDLE=" + filepath.Join(dir, "bundle"), "POLICY_CANDIDATE=" + filepath.Join(dir, "bundle"),
+		},
+		Router: func(trust playground.Trust) (playground.Router, error) {
+			return playground.NewRouter(trust, router.Config{StrictSignatureValidation: true})
+		},
+	})
+	t.Cleanup(func() { require.NoError(t, c.Stop()) })
+	require.NoError(t, err)
+	c.protect(t)
+	c.secrets = []string{c.Controller.Password, databasePassword, markedReader, markedRedis, markedMACKey}
+	environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+	require.NoError(t, err)
+	c.environ = strings.Split(strings.TrimSuffix(string(environ), "\x00"), "\x00")
+	for _, entry := range c.environ {
+		if port, ok := strings.CutPrefix(entry, "PORT="); ok {
+			c.environ = append(c.environ, `CF_INSTANCE_PORTS=[{"internal":`+port+`,"external_tls_proxy":61001,"internal_tls_proxy":61443}]`)
+		}
+	}
+	return c
+}
+
+// protect binds a route of an app.
+func (c *clinic) protect(t *testing.T) {
+	const route = "backend.apps.identity"
+	require.NoError(t, c.Router.Register(route, newApp(t, nil).url))
+	service, err := c.CreateService(t.Context(), "my-authz", "org", playground.Backend, names.Replace(onlyFrontend))
+	require.NoError(t, err)
+	_, url, err := c.BindRoute(t.Context(), service, route, "")
+	require.NoError(t, err)
+	c.secrets = append(c.secrets, url[strings.LastIndex(url, "/")+1:])
+	require.NoError(t, until("the gateway", func() error {
+		request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, c.Controller.URL+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("/readyz answers %d", res.StatusCode)
+		}
+		return nil
+	}))
+}
+
+// examine runs doctor with more settings; nothing that it says may be a secret.
+func (c *clinic) examine(t *testing.T, more []string, args ...string) ended {
+	t.Helper()
+	end := execute(t, append(append([]string{}, c.environ...), more...), append([]string{"doctor"}, args...)...)
+	if found := leak(end.stdout+end.stderr, c.secrets); found != "" {
+		t.Errorf("the secret %q is in what doctor says:\n%s%s", found, end.stdout, end.stderr)
+	}
+	return end
+}
+
+// findings are those of --json: "item" or "item about" to status.
+func findings(t *testing.T, end ended) map[string]string {
+	t.Helper()
+	var report struct {
+		Counts   map[string]int
+		Findings []struct{ Item, About, Status, Found, Fix string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(end.stdout), &report), end.stdout+end.stderr)
+	found, total := map[string]string{}, 0
+	for _, f := range report.Findings {
+		found[strings.TrimSpace(f.Item+" "+f.About)] = f.Status
+		assert.True(t, f.Fix != "" || f.Status == "ok" || f.Status == "skipped", "%s: no fix", f.Item)
+	}
+	for _, n := range report.Counts {
+		total += n
+	}
+	assert.Equal(t, len(report.Findings), total)
+	return found
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	needsStandIn(t, "it must refuse bad signatures on routes that are not bound")
+	c := newClinic(t)
+
+	t.Run("finds nothing wrong with a safe foundation", func(t *testing.T) {
+		end := c.examine(t, nil, "--strict", "--json")
+		assert.Equal(t, 0, end.code, end.stdout+end.stderr)
+		assert.Empty(t, end.stderr)
+		var skipped []string
+		for item, status := range findings(t, end) {
+			if status != "ok" {
+				assert.Equal(t, "skipped", status, item)
+				skipped = append(skipped, item)
+			}
+		}
+		assert.ElementsMatch(t, []string{"internal lookup", "certificates arrive", "shared domains", "reconcile"}, skipped)
+	})
+
+	t.Run("writes a table for people", func(t *testing.T) {
+		end := c.examine(t, nil)
+		assert.Equal(t, 0, end.code, end.stdout)
+		for _, line := range []string{
+			`STATUS +ITEM +FOUND`, `ok +own certificate +until .*, verified as app ` + playground.Authz.Identity().App, `ok +sanitising +apps.identity through .*: forged certificates are stripped`,
+			`ok +signature strictness +`, `ok +store +server: PostgreSQL 1\d`, `ok +redis +eviction: maxmemory-policy allkeys-lru`, `ok +candidate +POLICY_CANDIDATE: loads`,
+			`ok +gateway URL +https://mtls-authz.apps.identity: 1 binding`, `\d+ ok, 0 warn, 0 fail, 4 skipped`,
+		} {
+			assert.Regexp(t, `(?m)^`+line, end.stdout)
+		}
+	})
+
+	t.Run("ends with status 1 where something is wrong", func(t *testing.T) {
+		other, err := ca.NewRoot("another CA")
+		require.NoError(t, err)
+		file := filepath.Join(t.TempDir(), "other.pem")
+		require.NoError(t, os.WriteFile(file, other.PEM(), 0o600))
+		bad := filepath.Join(t.TempDir(), "bad")
+		require.NoError(t, writeFiles(bad, map[string]string{"bad.rego": "package mtls.authz\nallow if true"}))
+		port := regexp.MustCompile(`"internal":(\d+)`).FindStringSubmatch(strings.Join(c.environ, " "))[1]
+		router := "apps.identity through " + c.Router.Addr()
+		for name, wrong := range map[string]struct {
+			env  []string
+			fail string
+		}{
+			"a guessed password":         {[]string{"BROKER_PASSWORD=mtls-authz-password"}, "credentials BROKER_PASSWORD"},
+			"the reader is the broker":   {[]string{"READ_PASSWORD=" + c.Controller.Password}, "credentials READ_PASSWORD"},
+			"callers of another CA":      {[]string{"CALLER_CA_FILES=" + file}, "own certificate"},
+			"a router of another CA":     {[]string{"ROUTER_CA_FILES=" + file}, "router " + router},
+			"a bundle that is refused":   {[]string{"POLICY_BUNDLE=" + bad}, "bundle POLICY_BUNDLE"},
+			"a candidate that is":        {[]string{"POLICY_CANDIDATE=" + bad}, "candidate POLICY_CANDIDATE"},
+			"a way around the router":    {[]string{`CF_INSTANCE_PORTS=[{"internal":` + port + `,"external":61002}]`}, "route integrity port " + port},
+			"nobody listens at Redis":    {[]string{"REDIS_URL=redis://:" + markedRedis + "@127.0.0.1:1"}, "redis server"},
+			"a password that Redis has":  {[]string{strings.Replace(valueOf(c.environ, "REDIS_URL"), markedRedis, "wrong-"+markedRedis, 1)}, "redis server"},
+			"nobody listens at the base": {[]string{"STORE_URL=postgres://gateway:" + databasePassword + "@127.0.0.1:1/state?sslmode=disable"}, "store"},
+		} {
+			end := c.examine(t, wrong.env, "--json")
+			assert.Equal(t, 1, end.code, name)
+			assert.Contains(t, end.stderr, "not safe", name)
+			assert.Equal(t, "fail", findings(t, end)[wrong.fail], "%s:\n%s", name, end.stdout)
+		}
+	})
+
+	t.Run("counts warnings with --strict alone", func(t *testing.T) {
+		former := []string{"GATEWAY_URL=https://new-authz.apps.identity", "ROUTER_TRUST=assume"}
+		end := c.examine(t, append(former, "BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa"), "--json")
+		found := findings(t, end)
+		assert.Equal(t, "warn", found["gateway URL https://mtls-authz.apps.identity"], end.stdout)
+		assert.Equal(t, "warn", found["credentials BROKER_PASSWORD_PREVIOUS"])
+		warned := []string{"BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa"}
+		assert.Equal(t, 0, c.examine(t, warned).code)
+		end = c.examine(t, warned, "--strict")
+		assert.Equal(t, 1, end.code)
+		assert.Contains(t, end.stderr, "1 warn")
+	})
+}
+
+// valueOf is a setting of an environment, with its name.
+func valueOf(environ []string, name string) string {
+	for _, entry := range environ {
+		if strings.HasPrefix(entry, name+"=") {
+			return entry
+		}
+	}
+	return ""
+}
+
+func TestDoctorNamesEverySettingThatIsWrong(t *testing.T) {
+	t.Parallel()
+	end := execute(t, []string{"BROKER_PASSWORD=too-short", "STORE_URL=mysql://u:hidden-in-url@h/db"}, "doctor", "--json")
+	assert.Equal(t, 1, end.code)
+	found := findings(t, end)
+	for _, name := range []string{"GATEWAY_URL", "BROKER_USERNAME", "BROKER_PASSWORD", "STORE_URL", "CALLER_CA_FILES"} {
+		assert.Equal(t, "fail", found["settings "+name], name)
+	}
+	assert.NotContains(t, end.stdout+end.stderr, "hidden-in-url")
+}
