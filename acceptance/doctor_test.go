@@ -25,6 +25,7 @@ type clinic struct {
 	*playground.Foundation
 	environ []string
 	secrets []string
+	bases   *postgres
 }
 
 // Secrets of the clinic, none of which doctor may show.
@@ -49,7 +50,7 @@ func newClinic(t *testing.T) *clinic {
 	path := filepath.Join(dir, "mtls-authz.sh")
 	script := fmt.Sprintf("#!/bin/sh\nenv -0 >'%s/environ'\nexec '%s' \"$@\"\n", dir, binary)
 	require.NoError(t, os.WriteFile(path, []byte(script), 0o700))
-	c := &clinic{}
+	c := &clinic{bases: server}
 	c.Foundation, err = playground.Start(t.Context(), playground.Config{
 		Executable: path, Dir: dir,
 		Environment: []string{
@@ -192,6 +193,30 @@ func TestDoctor(t *testing.T) {
 			assert.Contains(t, end.stderr, "not safe", name)
 			assert.Equal(t, "fail", findings(t, end)[wrong.fail], "%s:\n%s", name, end.stdout)
 		}
+	})
+
+	t.Run("warns of a Redis that refuses what is new", func(t *testing.T) {
+		redis := startRedis(t)
+		for _, wrong := range []map[string]string{{"maxmemory": "0"}, {"maxmemory": "64mb", "maxmemory-policy": "noeviction"}} {
+			for name, value := range wrong {
+				require.NoError(t, redis.ConfigSet(t.Context(), name, value).Err())
+			}
+			assert.Equal(t, "warn", findings(t, c.examine(t, []string{"REDIS_URL=" + redis.url()}, "--json"))["redis eviction"], wrong)
+		}
+	})
+
+	t.Run("makes nothing in an empty database", func(t *testing.T) {
+		name, err := c.bases.newDatabase()
+		require.NoError(t, err)
+		found := findings(t, c.examine(t, []string{"STORE_URL=" + c.bases.url(name)}, "--json"))
+		assert.Equal(t, "warn", found["store schema"])
+		assert.Equal(t, "skipped", found["gateway URL"])
+		conn, err := c.bases.connect(name)
+		require.NoError(t, err)
+		defer conn.Close(context.Background())
+		var tables int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+		assert.Zero(t, tables)
 	})
 
 	t.Run("counts warnings with --strict alone", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mtls-authz/mtls-authz/cache/server"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/doctor/backing"
@@ -63,6 +64,7 @@ func (c Command) Run(ctx context.Context, k *kong.Context, environ Environ) erro
 }
 
 func (c Command) examine(ctx context.Context, environ Environ) *doctor.Report {
+	server.Quiet() // settings make a client already
 	s, err := settings.Load(environ)
 	if err != nil {
 		return doctor.Run(ctx, []doctor.Check{{Item: "settings", Look: func(context.Context) []doctor.Finding {

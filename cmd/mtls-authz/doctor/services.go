@@ -42,7 +42,6 @@ func (p *patient) shared() *backing.Redis {
 	if err != nil {
 		return fail(err)
 	}
-	server.Quiet()
 	client, err := server.Client(p.RedisURL, roots)
 	if err != nil {
 		return fail(err)
