@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,23 +114,31 @@ func (c *clinic) examine(t *testing.T, more []string, args ...string) ended {
 	return end
 }
 
-// findings are those of --json: "item" or "item about" to status.
+// report is --json.
+type report struct {
+	Counts   map[string]int
+	Findings []struct{ Item, About, Status, Found, Fix string }
+}
+
+func reportOf(t *testing.T, end ended) (r report) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(end.stdout), &r), end.stdout+end.stderr)
+	return r
+}
+
+// findings are the statuses by "item" or "item about".
 func findings(t *testing.T, end ended) map[string]string {
 	t.Helper()
-	var report struct {
-		Counts   map[string]int
-		Findings []struct{ Item, About, Status, Found, Fix string }
-	}
-	require.NoError(t, json.Unmarshal([]byte(end.stdout), &report), end.stdout+end.stderr)
+	r := reportOf(t, end)
 	found, total := map[string]string{}, 0
-	for _, f := range report.Findings {
+	for _, f := range r.Findings {
 		found[strings.TrimSpace(f.Item+" "+f.About)] = f.Status
 		assert.True(t, f.Fix != "" || f.Status == "ok" || f.Status == "skipped", "%s: no fix", f.Item)
 	}
-	for _, n := range report.Counts {
+	for _, n := range r.Counts {
 		total += n
 	}
-	assert.Equal(t, len(report.Findings), total)
+	assert.Equal(t, len(r.Findings), total)
 	return found
 }
 
@@ -137,6 +146,7 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	needsStandIn(t, "it must refuse bad signatures on routes that are not bound")
 	c := newClinic(t)
+	quick := []string{"POLICY_BUNDLE=", "POLICY_CANDIDATE="}
 
 	t.Run("finds nothing wrong with a safe foundation", func(t *testing.T) {
 		end := c.examine(t, nil, "--strict", "--json")
@@ -150,6 +160,21 @@ func TestDoctor(t *testing.T) {
 			}
 		}
 		assert.ElementsMatch(t, []string{"internal lookup", "certificates arrive", "shared domains", "reconcile"}, skipped)
+	})
+
+	t.Run("has the items of the guide, in its order", func(t *testing.T) {
+		document, err := os.ReadFile("../docs/doctor.md")
+		require.NoError(t, err)
+		_, table, _ := strings.Cut(string(document), "## Items")
+		table, _, _ = strings.Cut(table, "###")
+		var described, reported []string
+		for _, row := range regexp.MustCompile("(?m)^\\| (`.+?) \\|").FindAllStringSubmatch(table, -1) {
+			described = append(described, strings.Split(strings.ReplaceAll(row[1], "`", ""), ", ")...)
+		}
+		for _, f := range reportOf(t, c.examine(t, nil, "--json")).Findings {
+			reported = append(reported, f.Item)
+		}
+		assert.Equal(t, described, slices.Compact(reported))
 	})
 
 	t.Run("writes a table for people", func(t *testing.T) {
@@ -173,42 +198,50 @@ func TestDoctor(t *testing.T) {
 		require.NoError(t, writeFiles(bad, map[string]string{"bad.rego": "package mtls.authz\nallow if true"}))
 		port := regexp.MustCompile(`"internal":(\d+)`).FindStringSubmatch(strings.Join(c.environ, " "))[1]
 		router := "apps.identity through " + c.Router.Addr()
-		for name, wrong := range map[string]struct {
-			env  []string
-			fail string
-		}{
-			"a guessed password":         {[]string{"BROKER_PASSWORD=mtls-authz-password"}, "credentials BROKER_PASSWORD"},
-			"the reader is the broker":   {[]string{"READ_PASSWORD=" + c.Controller.Password}, "credentials READ_PASSWORD"},
-			"callers of another CA":      {[]string{"CALLER_CA_FILES=" + file}, "own certificate"},
-			"a router of another CA":     {[]string{"ROUTER_CA_FILES=" + file}, "router " + router},
-			"a bundle that is refused":   {[]string{"POLICY_BUNDLE=" + bad}, "bundle POLICY_BUNDLE"},
-			"a candidate that is":        {[]string{"POLICY_CANDIDATE=" + bad}, "candidate POLICY_CANDIDATE"},
-			"a way around the router":    {[]string{`CF_INSTANCE_PORTS=[{"internal":` + port + `,"external":61002}]`}, "route integrity port " + port},
-			"nobody listens at Redis":    {[]string{"REDIS_URL=redis://:" + markedRedis + "@127.0.0.1:1"}, "redis server"},
-			"a password that Redis has":  {[]string{strings.Replace(valueOf(c.environ, "REDIS_URL"), markedRedis, "wrong-"+markedRedis, 1)}, "redis server"},
-			"nobody listens at the base": {[]string{"STORE_URL=postgres://gateway:" + databasePassword + "@127.0.0.1:1/state?sslmode=disable"}, "store"},
+		for _, wrong := range []struct{ env, fail []string }{
+			{
+				[]string{
+					"BROKER_PASSWORD=mtls-authz-password", "CALLER_CA_FILES=" + file, "POLICY_BUNDLE=" + bad, "POLICY_CANDIDATE=" + bad,
+					`CF_INSTANCE_PORTS=[{"internal":` + port + `,"external":61002}]`, "REDIS_URL=redis://:" + markedRedis + "@127.0.0.1:1",
+				},
+				[]string{
+					"credentials BROKER_PASSWORD", "own certificate", "bundle POLICY_BUNDLE", "candidate POLICY_CANDIDATE", "route integrity port " + port,
+					"redis server", "security group redis 127.0.0.1:1",
+				},
+			},
+			{
+				[]string{
+					"READ_PASSWORD=" + c.Controller.Password, "ROUTER_CA_FILES=" + file, strings.Replace(valueOf(c.environ, "REDIS_URL"), markedRedis, "wrong-"+markedRedis, 1),
+					"STORE_URL=postgres://gateway:" + databasePassword + "@127.0.0.1:1/state?sslmode=disable", "POLICY_BUNDLE=", "POLICY_CANDIDATE=",
+				},
+				[]string{"credentials READ_PASSWORD", "router " + router, "redis server", "store", "security group store 127.0.0.1:1"},
+			},
 		} {
 			end := c.examine(t, wrong.env, "--json")
-			assert.Equal(t, 1, end.code, name)
-			assert.Contains(t, end.stderr, "not safe", name)
-			assert.Equal(t, "fail", findings(t, end)[wrong.fail], "%s:\n%s", name, end.stdout)
+			assert.Equal(t, 1, end.code)
+			assert.Contains(t, end.stderr, "not safe")
+			found := findings(t, end)
+			for item, status := range found {
+				assert.Equal(t, slices.Contains(wrong.fail, item), status == "fail", "%s: %s", item, status)
+			}
+			for _, item := range wrong.fail {
+				assert.Contains(t, found, item)
+			}
 		}
 	})
 
 	t.Run("warns of a Redis that refuses what is new", func(t *testing.T) {
 		redis := startRedis(t)
-		for _, wrong := range []map[string]string{{"maxmemory": "0"}, {"maxmemory": "64mb", "maxmemory-policy": "noeviction"}} {
-			for name, value := range wrong {
-				require.NoError(t, redis.ConfigSet(t.Context(), name, value).Err())
-			}
-			assert.Equal(t, "warn", findings(t, c.examine(t, []string{"REDIS_URL=" + redis.url()}, "--json"))["redis eviction"], wrong)
-		}
+		require.NoError(t, redis.ConfigSet(t.Context(), "maxmemory", "64mb").Err())
+		require.NoError(t, redis.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+		end := c.examine(t, append(quick, "REDIS_URL="+redis.url()), "--json")
+		assert.Equal(t, "warn", findings(t, end)["redis eviction"], end.stdout)
 	})
 
 	t.Run("makes nothing in an empty database", func(t *testing.T) {
 		name, err := c.bases.newDatabase()
 		require.NoError(t, err)
-		found := findings(t, c.examine(t, []string{"STORE_URL=" + c.bases.url(name)}, "--json"))
+		found := findings(t, c.examine(t, append(quick, "STORE_URL="+c.bases.url(name)), "--json"))
 		assert.Equal(t, "warn", found["store schema"])
 		assert.Equal(t, "skipped", found["gateway URL"])
 		conn, err := c.bases.connect(name)
@@ -220,14 +253,13 @@ func TestDoctor(t *testing.T) {
 	})
 
 	t.Run("counts warnings with --strict alone", func(t *testing.T) {
-		former := []string{"GATEWAY_URL=https://new-authz.apps.identity", "ROUTER_TRUST=assume"}
-		end := c.examine(t, append(former, "BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa"), "--json")
-		found := findings(t, end)
-		assert.Equal(t, "warn", found["gateway URL https://mtls-authz.apps.identity"], end.stdout)
+		former := append(quick, "GATEWAY_URL=https://new-authz.apps.identity", "BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa", "ROUTER_TRUST=assume")
+		found := findings(t, c.examine(t, former, "--json"))
+		assert.Equal(t, "warn", found["gateway URL https://mtls-authz.apps.identity"])
 		assert.Equal(t, "warn", found["credentials BROKER_PASSWORD_PREVIOUS"])
-		warned := []string{"BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa"}
+		warned := append(quick, "BROKER_PASSWORD_PREVIOUS=a3f0c25be871d94466aa")
 		assert.Equal(t, 0, c.examine(t, warned).code)
-		end = c.examine(t, warned, "--strict")
+		end := c.examine(t, warned, "--strict")
 		assert.Equal(t, 1, end.code)
 		assert.Contains(t, end.stderr, "1 warn")
 	})

@@ -54,15 +54,15 @@ type Finding struct {
 	Fix string `json:"fix,omitempty"`
 }
 
-// Good, Doubtful, Bad and Unknown are findings of the four statuses.
+// Good is what is as it should be.
 func Good(about, found string) Finding { return Finding{About: about, Status: OK, Found: found} }
 
-// Doubtful is a warning.
+// Doubtful works, and wants a person.
 func Doubtful(about, found, fix string) Finding {
 	return Finding{About: about, Status: Warn, Found: found, Fix: fix}
 }
 
-// Bad is a fail.
+// Bad fails.
 func Bad(about, found, fix string) Finding {
 	return Finding{About: about, Status: Fail, Found: found, Fix: fix}
 }

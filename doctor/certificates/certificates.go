@@ -123,7 +123,7 @@ const almost = 20 * time.Minute
 func (cfg Config) own(ctx context.Context) []doctor.Finding {
 	one := func(f doctor.Finding) []doctor.Finding { return []doctor.Finding{f} }
 	if cfg.Certificate == "" {
-		return one(doctor.Unknown("", "CF_INSTANCE_CERT is not set: this is no app instance", `run it as the gateway's app: cf run-task mtls-authz "./mtls-authz doctor"`))
+		return one(doctor.Unknown("", "CF_INSTANCE_CERT is not set: this is no app instance", `run it as the gateway's app: cf run-task mtls-authz --command "./mtls-authz doctor"`))
 	}
 	pair, err := identity.NewKeyPair(cfg.Certificate, cfg.Key)
 	if err != nil {

@@ -50,10 +50,10 @@ func (cfg Config) broker() doctor.Finding {
 
 func (cfg Config) reader() doctor.Finding {
 	const about = "READ_PASSWORD"
-	switch {
-	case cfg.ReadPassword == "":
+	switch cfg.ReadPassword {
+	case "":
 		return doctor.Unknown(about, "not set: monitors need the broker's password to read", "set READ_USERNAME and READ_PASSWORD, so that who reads cannot change")
-	case cfg.ReadPassword == cfg.Password || cfg.ReadPassword == cfg.Previous:
+	case cfg.Password, cfg.Previous:
 		return doctor.Bad(about, "it is the broker's: who may read may change", make16)
 	}
 	if why := weakness(cfg.ReadPassword, cfg.ReadUsername); why != "" {

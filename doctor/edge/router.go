@@ -65,7 +65,7 @@ func (cfg Config) noAnswer(p Place, err error, as func(about, found, fix string)
 
 // sanitising makes a round of the self-test.
 func (cfg Config) sanitising(ctx context.Context, p Place) doctor.Finding {
-	const fix = "set router.forwarded_client_cert: sanitize_set on these routers (docs/router.md says what to do about other outcomes)"
+	const fix = "set router.forwarded_client_cert: sanitize_set on these routers; docs/doctor.md says what else it can be"
 	switch {
 	case cfg.Probe == nil && cfg.Assumed:
 		return doctor.Doubtful(p.String(), "ROUTER_TRUST=assume: nobody checks that forged certificates are stripped", "unset ROUTER_TRUST")
