@@ -61,7 +61,7 @@ const (
 func (cfg Config) store(ctx context.Context) []doctor.Finding {
 	server, err := cfg.Store(ctx)
 	switch {
-	case errors.Is(err, state.ErrNone):
+	case errors.Is(err, state.ErrNone), errors.Is(err, state.ErrEmpty):
 		return []doctor.Finding{doctor.Unknown("", "SQLite: "+err.Error(), "run it where the gateway runs: cf ssh mtls-authz, or set STORE_URL to PostgreSQL")}
 	case err != nil:
 		return []doctor.Finding{doctor.Bad("", err.Error(), "check STORE_URL or the bound service, the security group, and the server's log")}

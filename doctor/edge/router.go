@@ -124,8 +124,8 @@ func (cfg Config) strictness(ctx context.Context, p Place) doctor.Finding {
 		return cfg.noAnswer(p, err, doctor.Unknown)
 	case got.status == http.StatusBadRequest && got.routerError() == "invalid_route_service_signature":
 		return doctor.Good(p.Router, "a signature that nobody made is refused on a route that is not bound")
-	case got.routerError() != "":
-		return doctor.Unknown(p.Router, fmt.Sprintf("the router refused the gateway's own route: %d %s", got.status, got.routerError()), "look at router.route_services_strict_signature_validation in the router's job")
+	case got.routerError() != "" || got.status >= http.StatusInternalServerError:
+		return doctor.Unknown(p.Router, fmt.Sprintf("the gateway's own route is not answered by it: %d %s", got.status, got.routerError()), "look at router.route_services_strict_signature_validation in the router's job")
 	}
 	return doctor.Doubtful(p.Router, fmt.Sprintf("a signature that nobody made is passed on with a route that is not bound (status %d)", got.status), fix)
 }

@@ -45,8 +45,13 @@ type State struct {
 func Open(cfg Config) (*State, error) {
 	path, sqlite := strings.CutPrefix(cfg.URL, "sqlite://")
 	if sqlite {
-		if _, err := os.Stat(path); err != nil {
+		// Opening it would make the file, and a database of an empty one.
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("%q: %w", path, ErrNone)
+		case info.Size() == 0:
+			return nil, fmt.Errorf("%q: %w", path, ErrEmpty)
 		}
 	}
 	db, err := database.Open(database.Config{URL: cfg.URL, CA: cfg.CA, Connections: 2})

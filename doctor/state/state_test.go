@@ -104,14 +104,11 @@ func TestAFileThatIsNotThereIsNotMade(t *testing.T) {
 func TestAnEmptyDatabaseStaysEmpty(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "empty.db")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	s := open(t, file)
-	server, err := s.Server(t.Context())
+	_, err := state.Open(state.Config{URL: "sqlite://" + file})
+	require.ErrorIs(t, err, state.ErrEmpty)
+	info, err := os.Stat(file)
 	require.NoError(t, err)
-	assert.Zero(t, server.Schema)
-	_, err = s.Bindings(t.Context())
-	require.ErrorIs(t, err, state.ErrEmpty)
-	_, err = s.Key(t.Context(), "self-test")
-	require.ErrorIs(t, err, state.ErrEmpty)
+	assert.Zero(t, info.Size())
 }
 
 func TestADatabaseThatIsAwayIsAnErrorWithoutThePassword(t *testing.T) {
