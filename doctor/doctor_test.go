@@ -71,7 +71,9 @@ func TestAPanicIsAFailAndItsTextIsNotShown(t *testing.T) {
 }
 
 func TestNoFindingAndNoStatusAreFails(t *testing.T) {
-	for _, f := range run(t, says("nothing"), says("zero", doctor.Finding{}), says("strange", doctor.Finding{Status: 17})) {
+	found := run(t, says("nothing"), says("zero", doctor.Finding{}), says("strange", doctor.Finding{Status: 17}))
+	require.Len(t, found, 3)
+	for _, f := range found {
 		assert.Equal(t, "fail", f.Status.String(), f.Item)
 	}
 	report := doctor.Run(t.Context(), []doctor.Check{says("strange", doctor.Finding{Status: 17})}, nil)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -187,6 +188,37 @@ func TestNoSecretIsWritten(t *testing.T) {
 		assert.NotContains(t, said, string(key[40:80]))
 		assert.Contains(t, said, "POLICY_CANDIDATE")
 	}
+}
+
+// A server that is not what it should be says again what it was told.
+func TestAPasswordThatAServerSaysAgainIsNotWritten(t *testing.T) {
+	w := newWorld(t, router.SanitizeSet)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				heard := make([]byte, 1<<10)
+				for {
+					n, err := conn.Read(heard)
+					if err != nil {
+						return
+					}
+					_, _ = conn.Write([]byte("-ERR " + strings.Join(strings.Fields(string(heard[:n])), " ") + "\r\n"))
+				}
+			}()
+		}
+	}()
+	o := run(t, append(w.environ, "REDIS_URL=redis://u:MARKED%2Fredis@"+listener.Addr().String()))
+	require.Error(t, o.err)
+	assert.Regexp(t, `fail +redis .*\(hidden\)`, o.out)
+	assert.NotContains(t, o.out, "MARKED")
 }
 
 func TestSettingsThatAreWrongAreTheOnlyItem(t *testing.T) {
