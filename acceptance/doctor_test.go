@@ -153,10 +153,10 @@ func TestDoctor(t *testing.T) {
 		assert.Equal(t, 0, end.code, end.stdout+end.stderr)
 		assert.Empty(t, end.stderr)
 		var skipped []string
-		for item, status := range findings(t, end) {
-			if status != "ok" {
-				assert.Equal(t, "skipped", status, item)
-				skipped = append(skipped, item)
+		for _, f := range reportOf(t, end).Findings {
+			if f.Status != "ok" {
+				assert.Equal(t, "skipped", f.Status, f.Item)
+				skipped = append(skipped, f.Item)
 			}
 		}
 		assert.ElementsMatch(t, []string{"internal lookup", "certificates arrive", "shared domains", "reconcile"}, skipped)
