@@ -114,6 +114,15 @@ var mayImport = map[string][]string{
 	"playground/controller/faults":   {},
 	"playground/capi":                {},
 	"playground/demo":                {"playground", "playground/ca", "playground/router", "playground/controller"},
+	"doctor":                         {},
+	"doctor/backing":                 {"doctor", "doctor/state"},
+	"doctor/bound":                   {"doctor", "doctor/state"},
+	"doctor/certificates":            {"doctor", "identity"},
+	"doctor/cloud":                   {"doctor/bound", "doctor/state"},
+	"doctor/credentials":             {"doctor"},
+	"doctor/edge":                    {"doctor"},
+	"doctor/state":                   {"doctor", "store/database"},
+	"cmd/mtls-authz/doctor":          {"cache/server", "cmd/mtls-authz/settings", "doctor", "doctor/backing", "doctor/bound", "doctor/certificates", "doctor/credentials", "doctor/edge", "doctor/state", "gateway/leg3", "gateway/selftest", "identity", "rego", "rego/bundle", "rego/source", "store/database"},
 	"cmd/mtls-authz/access":          {"cmd/mtls-authz/access/native", "cmd/mtls-authz/cf", "grants", "grants/route", "identity"},
 	"cmd/mtls-authz/access/native":   {"cmd/mtls-authz/cf", "grants", "grants/route"},
 	"cmd/mtls-authz/cf":              {"grants", "grants/route", "identity"},
@@ -125,7 +134,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
 	"cmd/mtls-authz/cloud":           {"api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access", "cmd/mtls-authz/doctor"},
 }
 
 // onlyHome names the folders in which a library may be used at all.
@@ -139,7 +148,7 @@ var onlyHome = map[string][]string{
 	"github.com/jackc/pgx":                       {"store/database"},
 	"net/http/httputil":                          {"acceptance/peers/bare", "gateway", "playground/router", "playground/router/relay"},
 	"github.com/cloudfoundry-community/go-cfenv": {"cmd/mtls-authz/settings"},
-	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy", "cmd/mtls-authz/access", "cmd/mtls-authz/grant"},
+	"github.com/alecthomas/kong":                 {"cmd/mtls-authz", "cmd/mtls-authz/policy", "cmd/mtls-authz/access", "cmd/mtls-authz/grant", "cmd/mtls-authz/doctor"},
 	"github.com/labstack/echo":                   {"cmd/mtls-authz", "gateway"},
 	"go.opentelemetry.io":                        {"gateway/trace"},
 }

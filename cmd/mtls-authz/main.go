@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/policy"
 )
@@ -31,6 +32,7 @@ type commands struct {
 	Policy     policy.Command    `cmd:"" help:"Tools for policy authors: check, test, eval, build, diff."`
 	Access     access.Command    `cmd:"" help:"Who can reach a route, why a request is denied, and route policies of Cloud Foundry, to and from."`
 	Grant      grant.Command     `cmd:"" help:"Allow callers on a route by name: add, remove, list."`
+	Doctor     doctor.Command    `cmd:"" help:"Is this foundation and configuration safe? Item by item, with the fix."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit, Go and OPA versions."`
 }
 
@@ -48,7 +50,7 @@ func run(ctx context.Context, args []string, p program) (code int) {
 		kong.Description("Decides which apps may call a Cloud Foundry route, by the identity in their instance certificate."),
 		kong.UsageOnError(), kong.Writers(p.stdout, p.stderr),
 		kong.Exit(func(code int) { exit = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p, doctor.Environ(p.environ)),
 	)
 	if err != nil {
 		fmt.Fprintln(p.stderr, "mtls-authz:", err)

@@ -1,0 +1,98 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mtls-authz/mtls-authz/doctor/edge"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/identity"
+)
+
+func (p *patient) edge(ctx context.Context, ports string) edge.Config {
+	cfg := edge.Config{
+		GatewayHost: p.GatewayHost(), Address: p.RouterAddress.For, Routers: p.RouterAddress.Values(), Assumed: p.AssumeRouterTrust,
+		Others: p.others(), Ports: ports, Port: p.Port,
+	}
+	for _, b := range p.bindings {
+		cfg.Routes = append(cfg.Routes, edge.Route{Binding: b.ID, Host: b.Host(), Path: b.Path()})
+	}
+	cfg.Roots, cfg.RootsErr = p.roots.router()
+	if pair, err := identity.NewKeyPair(p.InstanceCert, p.InstanceKey); err == nil {
+		cfg.Certificate = pair.Certificate()
+	}
+	var err error
+	if cfg.Probe, err = p.probe(ctx, cfg); err != nil {
+		cfg.Unproven = err.Error()
+	}
+	return cfg
+}
+
+// probe makes one round of the self-test: the gateway that runs answers it, by the
+// key that both have from the store.
+func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Context, edge.Place) error, error) {
+	if cfg.Certificate == nil {
+		return nil, errors.New("there is no certificate to probe with: run it where CF_INSTANCE_CERT and CF_INSTANCE_KEY are")
+	}
+	if err := errors.Join(p.bindingsErr, cfg.RootsErr); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	key, err := p.state.Key(ctx, "self-test")
+	if err != nil || key == nil {
+		return nil, errors.Join(err, errors.New("the store has no key of the self-test: no gateway with ROUTER_TRUST=probe has run on it"))
+	}
+	return func(ctx context.Context, place edge.Place) error {
+		round, err := selftest.New(selftest.Config{
+			Host: p.GatewayHost(), Routers: []string{place.Router}, Address: func(string) string { return place.Router }, Key: key,
+			Certificate: func() string { return base64.StdEncoding.EncodeToString(cfg.Certificate.Certificate[0]) },
+			Dial:        dialler(cfg), Log: quiet(), Metrics: prometheus.NewRegistry(),
+		})
+		if err != nil {
+			return err
+		}
+		return round.Trust(ctx, place.Route.Host)
+	}, nil
+}
+
+// dialler is the way to a router, for single requests.
+func dialler(cfg edge.Config) func(address string, withCertificate bool) http.RoundTripper {
+	return func(address string, withCertificate bool) http.RoundTripper {
+		to := leg3.Config{Address: func(string) string { return address }, Roots: cfg.Roots, HeaderTimeout: 5 * time.Second}
+		if withCertificate {
+			to.Certificate = func() *tls.Certificate { return cfg.Certificate }
+		}
+		return leg3.NewOneShot(to)
+	}
+}
+
+// defaultPorts are for URLs without one.
+var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "https": "443"}
+
+// others are the servers beside the routers.
+func (p *patient) others() (all []edge.Endpoint) {
+	for _, one := range []struct{ name, location string }{
+		{"store", p.StoreURL}, {"redis", p.RedisURL}, {"bundles", p.PolicyBundle}, {"candidate's bundles", p.PolicyCandidate},
+	} {
+		u, err := url.Parse(one.location)
+		if err != nil || u.Hostname() == "" || defaultPorts[u.Scheme] == "" {
+			continue // a file
+		}
+		port := u.Port()
+		if port == "" {
+			port = defaultPorts[u.Scheme]
+		}
+		all = append(all, edge.Endpoint{Name: one.name, Address: net.JoinHostPort(u.Hostname(), port)})
+	}
+	return all
+}
