@@ -157,3 +157,10 @@ func certificates(of []authority) []*x509.Certificate {
 	}
 	return all
 }
+
+// CallerCAs are those in force.
+func (a *Authorities) CallerCAs() []*x509.Certificate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return certificates(a.trusted)
+}

@@ -133,7 +133,7 @@ type patient struct {
 const openTime = 30 * time.Second
 
 func open(ctx context.Context, s *settings.Settings) *patient {
-	p := &patient{Settings: s, roots: roots{s}}
+	p := &patient{Settings: s, roots: readRoots(s)}
 	ca, err := p.roots.store()
 	if err == nil {
 		p.state, err = state.Open(state.Config{URL: s.StoreURL, CA: ca})

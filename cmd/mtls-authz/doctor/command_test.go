@@ -3,11 +3,11 @@ package doctor_test
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
-	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/doctor"
-	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/gateway/leg3"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
 	"github.com/mtls-authz/mtls-authz/playground/router"
@@ -58,23 +59,26 @@ func newWorld(t *testing.T, mode router.ForwardedClientCert, options ...ca.Optio
 		"CF_INSTANCE_CERT=" + cert, "CF_INSTANCE_KEY=" + key, "ROUTER_ADDRESS=" + w.router.Addr(), "ROUTER_CA_FILES=" + roots,
 		"STORE_URL=sqlite://" + filepath.Join(w.dir, "state.db"),
 	}
-	w.serve(own)
+	w.serve()
 	return w
 }
 
 // serve makes the store as a gateway does, and answers probes as it does.
-func (w *world) serve(own *ca.Credential) {
+func (w *world) serve() {
 	s, err := store.Open(w.Context(), store.Config{URL: "sqlite://" + filepath.Join(w.dir, "state.db")})
 	require.NoError(w, err)
 	key, err := s.Key(w.Context(), "self-test")
 	require.NoError(w, err)
 	require.NoError(w, s.Close())
-	answers, err := selftest.New(selftest.Config{
-		Host: playground.GatewayHost, Address: func(string) string { return "" }, Key: key, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-		Certificate: func() string { return base64.StdEncoding.EncodeToString(own.Leaf().Raw) },
-	})
+	prober, err := probe.New(probe.Config{Key: key, Router: leg3.Config{}, Format: func(string) identity.Format { return identity.Raw }, Now: time.Now})
 	require.NoError(w, err)
-	gateway := httptest.NewServer(answers)
+	gateway := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if answer := prober.Answer("", r, &url.URL{Scheme: "https", Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery}); answer != nil {
+			answer.ServeHTTP(rw, r)
+			return
+		}
+		http.NotFound(rw, r)
+	}))
 	w.Cleanup(gateway.Close)
 	require.NoError(w, w.router.Register(playground.GatewayHost, gateway.URL))
 }

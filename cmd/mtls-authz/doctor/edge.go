@@ -3,18 +3,15 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"net"
-	"net/http"
 	"net/url"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mtls-authz/mtls-authz/doctor/edge"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
-	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -52,28 +49,19 @@ func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Cont
 	if err != nil || key == nil {
 		return nil, errors.Join(err, errors.New("the store has no key of the self-test: no gateway with ROUTER_TRUST=probe has run on it"))
 	}
-	return func(ctx context.Context, place edge.Place) error {
-		round, err := selftest.New(selftest.Config{
-			Host: p.GatewayHost(), Routers: []string{place.Router}, Address: func(string) string { return place.Router }, Key: key,
-			Certificate: func() string { return base64.StdEncoding.EncodeToString(cfg.Certificate.Certificate[0]) },
-			Dial:        dialler(cfg), Log: quiet(), Metrics: prometheus.NewRegistry(),
-		})
-		if err != nil {
-			return err
-		}
-		return round.Trust(ctx, place.Route.Host)
-	}, nil
-}
-
-// dialler is the way to a router, for single requests.
-func dialler(cfg edge.Config) func(address string, withCertificate bool) http.RoundTripper {
-	return func(address string, withCertificate bool) http.RoundTripper {
-		to := leg3.Config{Address: func(string) string { return address }, Roots: cfg.Roots, HeaderTimeout: 5 * time.Second}
-		if withCertificate {
-			to.Certificate = func() *tls.Certificate { return cfg.Certificate }
-		}
-		return leg3.NewOneShot(to)
+	prober, err := probe.New(probe.Config{
+		Key: key, Format: p.XFCCFormat.For, Now: time.Now,
+		Router: leg3.Config{
+			Address: p.RouterAddress.For, Roots: cfg.Roots, HeaderTimeout: 5 * time.Second,
+			Certificate: func() *tls.Certificate { return cfg.Certificate },
+		},
+	})
+	if err != nil {
+		return nil, err
 	}
+	return func(ctx context.Context, p edge.Place) error {
+		return prober.Round(ctx, p.Router, place.Target{Binding: p.Route.Binding, Host: p.Route.Host, Path: p.Route.Path})
+	}, nil
 }
 
 // defaultPorts are for URLs without one.
@@ -81,8 +69,16 @@ var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "
 
 // others are the servers beside the routers.
 func (p *patient) others() (all []edge.Endpoint) {
+	cloud := ""
+	if p.CFClientID != "" {
+		cloud = p.CFAPIURL
+	}
 	for _, one := range []struct{ name, location string }{
-		{"store", p.StoreURL}, {"redis", p.RedisURL}, {"bundles", p.PolicyBundle}, {"candidate's bundles", p.PolicyCandidate},
+		{"store", p.StoreURL},
+		{"redis", p.RedisURL},
+		{"bundles", p.PolicyBundle},
+		{"candidate's bundles", p.PolicyCandidate},
+		{"Cloud Controller", cloud},
 	} {
 		u, err := url.Parse(one.location)
 		if err != nil || u.Hostname() == "" || defaultPorts[u.Scheme] == "" {

@@ -10,7 +10,7 @@ import (
 // secrets are what no finding may repeat: passwords, tokens and keys, alone or
 // in a URL.
 func secrets(s *settings.Settings) []string {
-	all := []string{s.BrokerPassword, s.BrokerPrevious, s.ReadPassword, s.CacheMACKey, s.PolicyBundleToken}
+	all := []string{s.BrokerPassword, s.BrokerPrevious, s.ReadPassword, s.CacheMACKey, s.PolicyBundleToken, s.CFClientSecret}
 	for _, location := range []string{s.StoreURL, s.RedisURL, s.PolicyBundle, s.PolicyCandidate} {
 		all = append(all, ofURL(location)...)
 	}
