@@ -207,6 +207,15 @@ func TestAttack14HostileRedis(t *testing.T) {
 // metric reads one metric of the gateway.
 func (w *world) metric(t *testing.T, name string) string {
 	t.Helper()
+	_, value, found := strings.Cut(w.metrics(t), "\n"+name+" ")
+	require.True(t, found, "no metric %s", name)
+	value, _, _ = strings.Cut(value, "\n")
+	return value
+}
+
+// metrics are all of the gateway.
+func (w *world) metrics(t *testing.T) string {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.Controller.URL+"/metrics", nil)
 	require.NoError(t, err)
 	request.SetBasicAuth(w.Controller.Username, w.Controller.Password)
@@ -215,10 +224,7 @@ func (w *world) metric(t *testing.T, name string) string {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
-	_, value, found := strings.Cut(string(body), "\n"+name+" ")
-	require.True(t, found, "no metric %s", name)
-	value, _, _ = strings.Cut(value, "\n")
-	return value
+	return string(body)
 }
 
 // flip changes one bit in the middle.

@@ -60,6 +60,18 @@ func (j *journal) passOver() {
 	j.passing = true
 }
 
+// count is how many lines have this in them.
+func (j *journal) count(text string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, line := range j.lines {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
 // decision waits for the line of a decision.
 func (j *journal) decision(t *testing.T, id string) map[string]any {
 	t.Helper()

@@ -84,19 +84,6 @@ func (w *world) ready(t *testing.T) (ready bool, reasons, notes string) {
 	return report.Ready, strings.Join(report.Reasons, "\n"), strings.Join(report.Notes, "\n")
 }
 
-func (w *world) metrics(t *testing.T) string {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.Controller.URL+"/metrics", nil)
-	require.NoError(t, err)
-	request.SetBasicAuth(w.Controller.Username, w.Controller.Password)
-	res, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return string(body)
-}
-
 // logged waits for a line of the log with all these words.
 func (j *journal) logged(t *testing.T, words ...string) {
 	t.Helper()

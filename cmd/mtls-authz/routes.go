@@ -23,8 +23,9 @@ func (g *server) routes() http.Handler {
 	e := echo.New()
 	// Not echo.WrapHandler: echo's response takes an interim answer (100, 103) for
 	// the final one.
+	plane := g.followed()
 	walk := func(c echo.Context) error {
-		g.gateway.ServeHTTP(c.Response().Writer, c.Request())
+		plane.ServeHTTP(c.Response().Writer, c.Request())
 		return nil
 	}
 	e.Any(dataPlane+"*", walk)

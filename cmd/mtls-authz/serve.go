@@ -25,6 +25,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway/front"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/gateway/trace"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego/activation"
@@ -84,10 +85,12 @@ type server struct {
 	redis    redis.UniversalClient
 	selftest *selftest.SelfTest
 	signer   *assertion.Signer
-	cloud    *cloud.Cloud
-	gateway  *gateway.Gateway
-	broker   http.Handler
-	api      http.Handler
+	// tracer is nil without a collector.
+	tracer  *trace.Tracer
+	cloud   *cloud.Cloud
+	gateway *gateway.Gateway
+	broker  http.Handler
+	api     http.Handler
 	// background are the goroutines' functions; they end with their context.
 	background []func(context.Context)
 }
@@ -171,7 +174,9 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	if g.own != nil {
 		router.Certificate = g.own.Certificate
 	}
-	upstream := leg3.New(router)
+	if err := g.buildTracer(ctx); err != nil {
+		return err
+	}
 	signer, err := g.buildSigner(ctx)
 	if err != nil {
 		return err
@@ -179,8 +184,9 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	cfg := gateway.Config{
 		Access: g.store.View().Access, Lookup: g.store.View().Lookup, Used: g.store.Used, Tokens: tokens, Ready: g.ready,
 		Verifier: g.authorities.Verifier(), Format: g.XFCCFormat, OwnApp: g.OwnApp,
-		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Recorded: g.sighted, Assert: signer.Sign, Router: upstream,
+		Policy: g.policy.Policy, Decider: g.cache, Decided: g.decided, Recorded: g.sighted, Assert: signer.Sign, Router: g.tracer.Transport(leg3.New(router)),
 		MaxInFlight: g.MaxInFlight, MaxInFlightPerRoute: g.MaxInFlightPerRoute, MaxURIBytes: g.MaxURIBytes, MaxStream: g.MaxStream,
+		AllowedSample: g.LogAllowedSample,
 		// Decision lines are written whatever LOG_LEVEL says.
 		Log: slog.New(slog.NewJSONHandler(p.stdout, nil)), Metrics: g.registry,
 	}
@@ -189,6 +195,7 @@ func (g *server) buildGateway(ctx context.Context, p program, tokens store.Token
 	}
 	g.gateway = gateway.New(cfg)
 	g.background = append(g.background, g.gateway.Run)
+	g.measure()
 	return nil
 }
 

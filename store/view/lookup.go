@@ -55,7 +55,11 @@ func (v *View) Lookup(ctx context.Context, bindingID string) (*grants.Access, er
 		// Whoever asked first may go away; the others still wait.
 		ctx, cancel := v.bounded(context.WithoutCancel(ctx))
 		defer cancel()
-		return nil, v.readThrough(ctx, bindingID)
+		err := v.readThrough(ctx, bindingID)
+		if errors.Is(err, database.ErrUnavailable) && !errors.Is(err, database.ErrDamaged) {
+			err = v.readThrough(ctx, bindingID) // the connection may be one to a server that has restarted since
+		}
+		return nil, err
 	})
 	select {
 	case <-ctx.Done():

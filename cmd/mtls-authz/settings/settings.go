@@ -57,6 +57,10 @@ type Settings struct {
 	CFAPIURL, CFClientID, CFClientSecret           string
 	NameGrace, NameInterval                        time.Duration
 	LogLevel                                       slog.Level
+	LogAllowedSample                               float64
+	TraceEndpoint                                  string
+	TraceHeaders                                   map[string]string
+	TraceShare                                     float64
 
 	// MaxStale is how long the state in memory may be decided by without the
 	// database.
@@ -152,6 +156,10 @@ var definitions = []definition{
 		}
 		return nil
 	}},
+	{name: "LOG_ALLOWED_SAMPLE", fallback: "1", set: share(func(s *Settings) *float64 { return &s.LogAllowedSample })},
+	{name: "OTEL_EXPORTER_OTLP_ENDPOINT", secret: true, url: true, set: (*Settings).setTraceEndpoint},
+	{name: "OTEL_EXPORTER_OTLP_HEADERS", secret: true, set: (*Settings).setTraceHeaders},
+	{name: "OTEL_TRACES_SAMPLER_ARG", fallback: "0.01", set: share(func(s *Settings) *float64 { return &s.TraceShare })},
 }
 
 // Load reads every setting from the environment, then from bound services, then

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/mtls-authz/mtls-authz/cache/server"
 	"github.com/mtls-authz/mtls-authz/gateway/leg3"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
@@ -153,6 +155,32 @@ func (s *Settings) setStoreURL(v string) error {
 func (s *Settings) setRedisURL(v string) error {
 	s.RedisURL = v
 	return server.Check(v)
+}
+
+// setTraceEndpoint takes what OpenTelemetry takes: the URL below which v1/traces
+// is.
+func (s *Settings) setTraceEndpoint(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("expected the URL of a collector that takes OTLP over HTTP, such as https://collector.example.com")
+	}
+	s.TraceEndpoint = u.JoinPath("v1/traces").String()
+	return nil
+}
+
+// setTraceHeaders takes what OpenTelemetry takes: name=value, with commas between
+// and the values escaped as in URLs.
+func (s *Settings) setTraceHeaders(v string) error {
+	s.TraceHeaders = map[string]string{}
+	for _, pair := range strings.Split(v, ",") {
+		name, escaped, found := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(escaped))
+		if name = strings.TrimSpace(name); !found || err != nil || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return errors.New("malformed; expected name=value,name=value, as in Authorization=Bearer%20TOKEN")
+		}
+		s.TraceHeaders[name] = value
+	}
+	return nil
 }
 
 func (s *Settings) setXFCCFormat(v string) (err error) {
