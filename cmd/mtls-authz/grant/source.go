@@ -125,7 +125,7 @@ func (c caller) locate(ctx context.Context, cli *cf.CLI) caller {
 		}
 	case grants.Org:
 		c.org = c.source.ID
-	case grants.Any:
+	case grants.Any, grants.Named: // nowhere that is known here
 	}
 	return c
 }
