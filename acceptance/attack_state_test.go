@@ -296,10 +296,10 @@ func TestAttack16Broker(t *testing.T) {
 	})
 }
 
-// Whoever opens a route leaves his name.
+// Whoever opens a route leaves his name, and a metric counts him.
 func TestAttack16AnUnbindIsAudited(t *testing.T) {
 	t.Parallel()
-	w := attacked(t)
+	w := start(t, setup{})
 	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
 	require.NoError(t, w.UnbindRoute(t.Context(), p.bound))
 	require.NoError(t, playground.Succeeded(w.Controller.DeleteService(t.Context(), p.service)))
@@ -307,6 +307,7 @@ func TestAttack16AnUnbindIsAudited(t *testing.T) {
 		entry := only(t, w.found(t, "/v1/audit?actions=delete&kinds="+kind+"&guids="+guid))
 		assert.Equal(t, w.Controller.User, entry["by"], "%v", entry)
 		assert.NotEmpty(t, entry["at"], "%v", entry)
+		assert.Equal(t, "1", w.metric(t, `mtls_authz_changes_total{action="delete",kind="`+kind+`"}`))
 	}
 }
 

@@ -33,7 +33,8 @@ type transaction struct {
 	id         string // of the change; random
 	revision   int64
 	now        time.Time
-	parts      int // of the audit
+	parts      int      // of the audit
+	done       []string // what they say was done, in pairs of kind and action
 }
 
 func (t *transaction) exec(ctx context.Context, query string, args ...any) error {
@@ -85,6 +86,9 @@ func (s *Store) change(ctx context.Context, cause Cause, instanceID string, f fu
 		return false, err
 	}
 	s.view.Set(t.revision, t.instanceID, bound)
+	for i := 0; i < len(t.done); i += 2 {
+		s.changes.WithLabelValues(t.done[i], t.done[i+1]).Inc()
+	}
 	return true, nil
 }
 
@@ -155,6 +159,7 @@ func (t *transaction) deleteRows(ctx context.Context, kind, id string) ([]Entry,
 // audit adds an entry to what the transaction changes.
 func (t *transaction) audit(ctx context.Context, e Entry) error {
 	t.parts++
+	t.done = append(t.done, e.Kind, e.Action)
 	return t.exec(ctx, `INSERT INTO audit (part, change_id, `+record.EntryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		t.parts, t.id, t.revision, t.now.UnixMilli(), e.Action, e.Kind, e.ID, t.instanceID,
 		t.cause.By, t.cause.RequestID, t.cause.RequestIdentity, string(e.Before), string(e.After))

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mtls-authz/mtls-authz/store/board"
 	"github.com/mtls-authz/mtls-authz/store/database"
 	"github.com/mtls-authz/mtls-authz/store/list"
@@ -63,6 +65,8 @@ type Config struct {
 	// MaxStale is how long the view may be decided by without the database.
 	// Default: 24 h.
 	MaxStale time.Duration
+	// Metrics gets the counter of changes; nil means none.
+	Metrics prometheus.Registerer
 	// Progress is told while many bindings are loaded, if it is set.
 	Progress func(loaded, total int)
 	// Now is the clock; nil means time.Now.
@@ -105,7 +109,8 @@ type Store struct {
 	// board has what gateways tell one another.
 	board *board.Board
 	// names has what sources by name stand for.
-	names *resolution.Resolutions
+	names   *resolution.Resolutions
+	changes *prometheus.CounterVec
 	// writing holds one transaction at a time, so that changes that wait hold
 	// no connection.
 	writing chan struct{}
@@ -146,7 +151,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		seen:  sightings.New(db, sightings.Config{Timeout: cfg.Timeout, Interval: cfg.SightingsInterval, Turn: writing}),
 		board: board.New(db, board.Config{Timeout: cfg.Timeout, Turn: writing, Now: cfg.Now}),
 	}
-	err = s.ping(ctx)
+	s.changes, err = countChanges(cfg.Metrics)
+	if err == nil {
+		err = s.ping(ctx)
+	}
 	if err == nil {
 		err = db.Migrate(ctx)
 	}

@@ -23,7 +23,7 @@ func (g *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	g.store, err = store.Open(ctx, store.Config{
-		URL: g.StoreURL, CA: ca, ReportAllowed: g.ReportAllowed, MaxStale: g.MaxStale,
+		URL: g.StoreURL, CA: ca, ReportAllowed: g.ReportAllowed, MaxStale: g.MaxStale, Metrics: g.registry,
 		Progress: func(loaded, total int) {
 			g.log.Info("loading bindings", slog.Int("loaded", loaded), slog.Int("of", total))
 		},
