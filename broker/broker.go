@@ -18,6 +18,7 @@ import (
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
 
 	"github.com/mtls-authz/mtls-authz/broker/osb"
+	"github.com/mtls-authz/mtls-authz/broker/status"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -65,6 +66,7 @@ type broker struct {
 	Config
 	services []domain.Service
 	ownHosts []string // in lower case
+	statuses *status.Reporter
 }
 
 // New returns the handler of /v2.
@@ -72,7 +74,9 @@ func New(cfg Config) http.Handler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &broker{Config: cfg, services: catalog()}
+	b := &broker{Config: cfg, services: catalog(), statuses: status.New(status.Config{
+		Store: cfg.Store, AllowReport: cfg.AllowReport, Policy: cfg.Policy, Checks: cfg.Checks, NotBound: cfg.NotBound, Log: cfg.Log, Now: cfg.Now,
+	})}
 	for _, host := range cfg.OwnHosts {
 		b.ownHosts = append(b.ownHosts, strings.ToLower(host))
 	}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"slices"
-	"time"
 
 	"github.com/mtls-authz/mtls-authz/broker/osb"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -24,21 +23,4 @@ func (b *broker) checkNames(p, former parameters.Parameters) error {
 		}
 	}
 	return nil
-}
-
-// warnNames tells of names that stand for nobody, once for all routes.
-func (s *status) warnNames(access *grants.Access, now time.Time) {
-	for _, naming := range access.Namings() {
-		if text := naming.Warning(now); text != "" && !slices.Contains(s.Warnings, text) {
-			s.warn("%s", text)
-		}
-	}
-}
-
-// standsFor is the source that a name stands for; "" where there is no name.
-func standsFor(rule grants.Rule) string {
-	if rule.Written().Source.Kind != grants.Named {
-		return ""
-	}
-	return rule.Source.String()
 }

@@ -1,4 +1,4 @@
-package broker
+package status
 
 import (
 	"context"
@@ -53,7 +53,7 @@ func callerOf(s sightings.Sighting) callerStatus {
 }
 
 // known reads it. Without it, the status is what it is: nil.
-func (b *broker) known(ctx context.Context, instance store.Instance, bindings []store.Binding) *known {
+func (b *Reporter) known(ctx context.Context, instance store.Instance, bindings []store.Binding) *known {
 	k := &known{callers: map[string][]callerStatus{}, denials: []denialStatus{}, homes: map[string]effective.Home{}}
 	routes, ids := map[string]string{}, []string{}
 	for _, binding := range bindings[:min(len(bindings), maxRoutesRead)] {
@@ -78,7 +78,7 @@ func (b *broker) known(ctx context.Context, instance store.Instance, bindings []
 	return k
 }
 
-func (b *broker) addCallers(ctx context.Context, k *known, ids []string) error {
+func (b *Reporter) addCallers(ctx context.Context, k *known, ids []string) error {
 	callers, err := b.Store.Sightings().Callers(ctx, ids...)
 	for _, s := range callers {
 		if len(k.callers[s.Binding]) < maxCallersShown {
@@ -88,7 +88,7 @@ func (b *broker) addCallers(ctx context.Context, k *known, ids []string) error {
 	return err
 }
 
-func (b *broker) addHomes(ctx context.Context, k *known, instance store.Instance, bindings []store.Binding) error {
+func (b *Reporter) addHomes(ctx context.Context, k *known, instance store.Instance, bindings []store.Binding) error {
 	var apps, spaces []string
 	add := func(list []grants.Grant) {
 		for _, grant := range list {

@@ -1,9 +1,16 @@
-package broker
+// Package status makes the read-only status of a service instance: what cf service
+// NAME --params shows a developer of what is in force, who has called, who was
+// refused, and what is wrong.
+//
+// It trusts the store and decides nothing. Its answers are bounded, whatever
+// developers and callers do; what it cannot read it names as not known.
+package status
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
@@ -15,8 +22,8 @@ import (
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
-// status is the read-only part of an instance's parameters: what is in force.
-type status struct {
+// Status is the read-only part of an instance's parameters: what is in force.
+type Status struct {
 	Plan string `json:"plan"`
 	// Scope is the instance's: the narrower of plan and parameters.
 	Scope  string `json:"scope"`
@@ -63,10 +70,35 @@ const (
 	maxWarnings    = 100
 )
 
-func (b *broker) status(ctx context.Context, instance store.Instance, bindings []store.Binding) *status {
+// Config configures [New]. Every field without a default is required.
+type Config struct {
+	Store *store.Store
+	// AllowReport permits report mode. Default: refused.
+	AllowReport bool
+	// Policy returns the revision of the policy in force and the operator's grants.
+	Policy func() (revision string, site *grants.Site)
+	// Checks are those of the policy in force; nil: none.
+	Checks func() []string
+	// NotBound says why requests to a route, host[/path], do not come to the
+	// gateway; "": they do. Nil: nobody knows.
+	NotBound func(route string) string
+	// Log hears what could not be read.
+	Log *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Reporter makes statuses. It is safe for concurrent use.
+type Reporter struct{ Config }
+
+// New returns a Reporter.
+func New(cfg Config) *Reporter { return &Reporter{cfg} }
+
+// Of is the status of an instance with these bindings.
+func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []store.Binding) *Status {
 	revision, site := b.Policy()
 	seen := b.known(ctx, instance, bindings)
-	s := &status{
+	s := &Status{
 		Plan: instance.Plan.String(), Scope: grants.Narrowest(instance.Plan, instance.Parameters.Scope).String(),
 		Mode: instance.Parameters.Mode.String(), Policy: revision,
 		Checks: []string{}, Routes: []routeStatus{}, Denials: []denialStatus{}, Warnings: []string{},
@@ -129,7 +161,7 @@ func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 }
 
 // warnNever names the shown grants of a route that can match no request.
-func (s *status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
+func (s *Status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
 	for i := range r.Grants {
 		rule := live.Rules[i]
 		// The operator's are for many routes, and no fault of this one's owner.
@@ -139,7 +171,7 @@ func (s *status) warnNever(r *routeStatus, live *grants.Live, homes map[string]e
 	}
 }
 
-func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
+func (s *Status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
 	if len(bound) == 0 {
 		s.warn("no route is bound: use cf bind-route-service")
 	}
@@ -152,7 +184,7 @@ func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]b
 }
 
 // warnGrants names the grants of a list that do not apply.
-func (s *status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
+func (s *Status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
 	for i, grant := range list {
 		if grant.Terms == nil {
 			continue
@@ -168,7 +200,7 @@ func (s *status) warnGrants(where string, list []grants.Grant, bound map[route.R
 	}
 }
 
-func (s *status) warnRoutes() {
+func (s *Status) warnRoutes() {
 	for i, route := range s.Routes {
 		if route.GrantsTotal == 0 {
 			s.warn("routes[%d]: nobody may call %s; add somebody with allow_add", i, route.Route)
@@ -182,7 +214,7 @@ func (s *status) warnRoutes() {
 	}
 }
 
-func (s *status) warn(format string, args ...any) {
+func (s *Status) warn(format string, args ...any) {
 	if len(s.Warnings) >= maxWarnings {
 		s.unshown++
 		return
