@@ -20,6 +20,7 @@ func (g *server) buildAccess() []func(*envelope.Envelope) {
 	}, func() float64 { return float64(g.store.Sightings().Dropped()) }))
 	return []func(*envelope.Envelope){access.New(access.Config{
 		Store: g.store, Policy: g.policy.Policy, Explain: g.gateway.Explain, Recorded: g.recorded, Foundation: g.FoundationName, BaseURL: g.apiURL(),
+		NotBound: g.notBound(),
 	}).Add}
 }
 
@@ -55,4 +56,13 @@ func (g *server) checks() []string {
 		return policy.Checks()
 	}
 	return nil
+}
+
+// notBound says of a route why its requests do not come to the gateway; nil where
+// nobody probes.
+func (g *server) notBound() func(route string) string {
+	if g.selftest == nil {
+		return nil
+	}
+	return g.selftest.NotBound
 }

@@ -127,7 +127,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.cloud.Names(),
 		Credentials: g.brokerCredentials(),
-		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks,
+		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks, NotBound: g.notBound(),
 		Log: log,
 	})
 	g.api = api.New(api.Config{
