@@ -17,6 +17,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -55,6 +56,8 @@ type Config struct {
 	Access func(bindingID string) *grants.Access
 	// Site are the operator's grants in force; nil: none.
 	Site func() *grants.Site
+	// Labels are names for operators; nil: none.
+	Labels display.Labels
 	// Recording writes the decisions that are kept in memory.
 	Recording Recording
 	// Reports are documents that are shown as they are, by their path below

@@ -16,6 +16,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -36,6 +37,8 @@ type Config struct {
 	// NotBound says why requests to a route, host[/path], do not come to the
 	// gateway, as the self-test found; "": they do. Nil: nobody knows.
 	NotBound func(route string) string
+	// Labels are names for operators; nil: none.
+	Labels display.Labels
 	// Foundation is that of the callers.
 	Foundation string
 	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
@@ -79,7 +82,7 @@ func wantsText(r *http.Request) bool {
 
 // facts are those that are the same for all routes, without callers.
 func (a *Access) facts() effective.Facts {
-	f := effective.Facts{Now: a.Now()}
+	f := effective.Facts{Now: a.Now(), Labels: a.Labels}
 	if policy := a.Policy(); policy != nil {
 		f.Site, f.Policy, f.Checks = policy.Site(), policy.Revision(), policy.Checks()
 	}

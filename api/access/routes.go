@@ -25,6 +25,7 @@ type summary struct {
 	Instance string          `json:"service_instance_guid"`
 	Space    string          `json:"space_guid"`
 	Org      string          `json:"organization_guid"`
+	Owner    string          `json:"owner_name,omitempty"`
 	Scope    effective.Scope `json:"scope"`
 	Mode     string          `json:"mode"`
 	// Grants is how many are in force.
@@ -47,7 +48,7 @@ const maxListed = 10
 func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[string]map[string]seen) summary {
 	full := effective.Of(a.routeOf(b), facts)
 	s := summary{
-		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Scope: full.Scope, Mode: full.Mode,
+		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Owner: full.Owner, Scope: full.Scope, Mode: full.Mode,
 		Seen: map[string]seen{}, LastUsed: full.LastUsed, Warnings: full.Warnings[:min(len(full.Warnings), maxListed)],
 		Links: map[string]list.Link{
 			"self":             {Href: a.BaseURL + "/v1/routes/" + full.Route},

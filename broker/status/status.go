@@ -18,6 +18,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -54,8 +55,10 @@ type routeStatus struct {
 }
 
 type grantStatus struct {
-	Origin string          `json:"origin"`
-	Grant  json.RawMessage `json:"grant"`
+	Origin string `json:"origin"`
+	// Name is org/space/app of the source, if it is in the own org.
+	Name  string          `json:"name,omitempty"`
+	Grant json.RawMessage `json:"grant"`
 	// StandsFor is the source by guid where the grant has a name.
 	StandsFor string `json:"stands_for,omitempty"`
 	// Never is why it can match no request.
@@ -82,6 +85,8 @@ type Config struct {
 	// NotBound says why requests to a route, host[/path], do not come to the
 	// gateway; "": they do. Nil: nobody knows.
 	NotBound func(route string) string
+	// Labels are names; a developer sees those of the own org. Nil: none.
+	Labels display.Labels
 	// Log hears what could not be read.
 	Log *slog.Logger
 	// Now is the clock.
@@ -97,6 +102,7 @@ func New(cfg Config) *Reporter { return &Reporter{cfg} }
 // Of is the status of an instance with these bindings.
 func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []store.Binding) *Status {
 	revision, site := b.Policy()
+	labels := b.Labels.Within(instance.Owner.Org)
 	seen := b.known(ctx, instance, bindings)
 	s := &Status{
 		Plan: instance.Plan.String(), Scope: grants.Narrowest(instance.Plan, instance.Parameters.Scope).String(),
@@ -126,10 +132,11 @@ func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []s
 			continue
 		}
 		live := access.Live(b.Now(), site)
-		shown := routeStatusOf(live, &budget)
+		shown := routeStatusOf(live, labels, &budget)
 		shown.Callers = append(shown.Callers, seen.callers[binding.ID]...)
 		s.Routes = append(s.Routes, shown)
 		s.warnNever(&s.Routes[len(s.Routes)-1], live, seen.homes)
+		s.warnGone(live, labels)
 		if b.NotBound != nil {
 			if reason := b.NotBound(shown.Route); reason != "" {
 				s.warn("requests to %s do not come to the gateway: %s", shown.Route, reason)
@@ -145,7 +152,7 @@ func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []s
 	return s
 }
 
-func routeStatusOf(live *grants.Live, budget *int) routeStatus {
+func routeStatusOf(live *grants.Live, labels display.Labels, budget *int) routeStatus {
 	r := routeStatus{
 		Route: live.Route.String(), Binding: live.Binding, Scope: live.Scope.String(), Mode: live.Mode.String(),
 		Grants: []grantStatus{}, GrantsTotal: len(live.Rules), Callers: []callerStatus{},
@@ -155,7 +162,7 @@ func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Grant: grant, StandsFor: standsFor(rule)})
+		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Name: labels.Source(rule.Source), Grant: grant, StandsFor: standsFor(rule)})
 	}
 	return r
 }

@@ -20,7 +20,7 @@ func (g *server) buildAccess() []func(*envelope.Envelope) {
 	}, func() float64 { return float64(g.store.Sightings().Dropped()) }))
 	return []func(*envelope.Envelope){access.New(access.Config{
 		Store: g.store, Policy: g.policy.Policy, Explain: g.gateway.Explain, Recorded: g.recorded, Foundation: g.FoundationName, BaseURL: g.apiURL(),
-		NotBound: g.notBound(),
+		NotBound: g.notBound(), Labels: g.cloud.Labels(),
 	}).Add}
 }
 
