@@ -78,6 +78,7 @@ var mayImport = map[string][]string{
 	"api/access/explanation":         {"gateway/refusal", "grants", "rego", "rego/explain", "store"},
 	"api/envelope":                   {"api/viewer", "api/list", "grants/route", "store"},
 	"api/list":                       {},
+	"api/own":                        {"api/access", "api/envelope", "api/list", "grants/display", "grants/effective", "store"},
 	"api/viewer":                     {"directory/controller", "identity"},
 	"directory":                      {"grants", "grants/names", "identity", "store/resolution"},
 	"directory/controller":           {},
@@ -122,7 +123,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
 	"cmd/mtls-authz/cloud":           {"grants", "grants/display", "identity", "api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings"},
+	"cmd/mtls-authz":                 {"api/own", "identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

@@ -80,6 +80,9 @@ func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := envelope.UserOf(r); ok {
+		return envelope.Show(w, a.instanceForUser(one))
+	}
 	return envelope.Show(w, a.instance(one))
 }
 

@@ -94,7 +94,7 @@ func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 	facts := a.facts()
 	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}
 	one := func(b store.BoundRoute) summary { return a.summary(b, facts, counted) }
-	if wantsText(r) {
+	if WantsText(r) {
 		return textOf(w, page, one)
 	}
 	return envelope.AnswerList(w, r, page, one)
@@ -177,7 +177,7 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 	if total > 1 {
 		answer.Warnings = append(answer.Warnings, fmt.Sprintf("%d bindings have the route; the platform uses one of them, mostly the newest", total))
 	}
-	if !wantsText(r) {
+	if !WantsText(r) {
 		return envelope.Show(w, answer)
 	}
 	var text bytes.Buffer

@@ -131,8 +131,8 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 		Log: log,
 	})
 	g.api = api.New(api.Config{
-		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
-		Labels: g.cloud.Labels(),
+		Reader: g.store, Updater: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange, Permits: g.cloud.Permits(),
+		Labels: g.cloud.Labels(), Names: g.cloud.Names(),
 		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
 		Recording: g.recording, Reports: g.reports(), More: g.buildAccess(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
 	})

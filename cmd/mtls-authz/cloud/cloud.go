@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"net/http"
 
 	"github.com/mtls-authz/mtls-authz/api/viewer"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
@@ -58,6 +59,14 @@ func (c *Cloud) Labels() display.Labels {
 	return func(kind grants.Kind, id identity.GUID) display.Label {
 		return display.Label(c.Directory.Label(kind, id))
 	}
+}
+
+// Permits tells what users may do, by their tokens; nil without CF_API_URL.
+func (c *Cloud) Permits() func(context.Context, *http.Request, string) (viewer.May, error) {
+	if c.Viewers == nil {
+		return nil
+	}
+	return c.Viewers.Permits
 }
 
 // Run looks names up until its context ends.
