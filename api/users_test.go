@@ -203,3 +203,11 @@ func TestUsersChangeGrants(t *testing.T) {
 	cloud.Permit("77777777-7777-4777-8777-777777777777", "developer", capi.Permissions{Read: true, Manage: true})
 	b.do("POST", "/v1/instances/77777777-7777-4777-8777-777777777777/grants", developer, body(`{"allow_add":["cf:any"]}`)).expect(t, 404, "service instance")
 }
+
+// A grant by name is shown as its owner wrote it, beside the guid that it stands for.
+func TestGrantsByNameAreShownAsTheyWereWritten(t *testing.T) {
+	b := newTestbed(t)
+	b.create(ours, grants.ScopeOrg, acme, shop, `{"allow":["org:."]}`)
+	b.bind(ours, "55555555-5555-4555-8555-555555555555", "a.example", "")
+	assert.Contains(t, b.do("GET", "/v1/bindings").body, `"grants":[{"source":"cf:org:`+acme+`","grant":"org:.",`)
+}

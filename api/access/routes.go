@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -119,13 +120,13 @@ func textOf(w http.ResponseWriter, page envelope.Page[store.BoundRoute], one fun
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ROUTE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
+	fmt.Fprintln(t, "ROUTE\tSPACE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
 	for _, b := range page.Found {
 		s, used := one(b), "-"
 		if s.LastUsed != nil {
 			used = s.LastUsed.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, envelope.Clip(cmp.Or(s.Owner, s.Space)), s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
 	}
 	if shown := page.Query.Number * page.Query.Size; shown < page.Total {
 		fmt.Fprintf(t, "page %d; %d routes in all\n", page.Query.Number, page.Total)
