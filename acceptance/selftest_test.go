@@ -211,6 +211,10 @@ func TestARouteThatIsNotBoundInTheRouterIsReported(t *testing.T) {
 		return strings.Contains(notes, "route "+open.route+": not bound in the router")
 	})
 	w.logged(t, "not bound in the router", open.route, "cf bind-route-service")
+	const around = "do not come to the gateway: not bound in the router since "
+	assert.Contains(t, fetch(t, w, open), "requests to "+open.route+" "+around)
+	_, route := v1(t, "GET", w.Controller.URL+"/v1/routes/"+open.route, nil, credentials(w.Controller.Username, w.Controller.Password))
+	assert.Contains(t, fmt.Sprint(route["bindings"]), "requests to the route "+around)
 	assert.Contains(t, w.metrics(t), "mtls_authz_router_unbound_routes 1")
 	open.direct(t, leg2{caller: "frontend"}).expect(t, untrustedDomain)
 
@@ -221,6 +225,7 @@ func TestARouteThatIsNotBoundInTheRouterIsReported(t *testing.T) {
 	})
 	_, _, notes := w.ready(t)
 	assert.Contains(t, notes, open.route)
+	assert.NotContains(t, fetch(t, w, bound), around)
 }
 
 // The first request to a domain waits, while many others do.

@@ -102,7 +102,7 @@ func TestAMethodInAHeaderIsNotTheMethod(t *testing.T) {
 func TestPathsAndMethodsThatAreNotThere(t *testing.T) {
 	b := world(t)
 	for _, path := range []string{
-		"/v1", "/v1/", "/v1/nothing", "/v1/instances/", "/v1/instances/i/", "/v1/instances/i/bindings", "/v1//instances", "/v1/./instances",
+		"/v1", "/v1/", "/v1/nothing", "/v1/instances/", "/v1/instances/i/", "/v1/instances/i/audit", "/v1//instances", "/v1/./instances",
 		"/v1/bindings/../instances", "/v1/bindings/%2e%2e/instances", "/v1/routes", "/v1/policy", "/V1/instances", "/v1/Instances", "/v1/audit/1",
 		"/v1/instances/a%2fb", "/v1/instances/%00", "/v1/instances/%ff", "/v1/instances/i%20", "/v1/instances/" + strings.Repeat("a", 129), "/v1/bindings/'%20OR%201=1--",
 	} {

@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/viewer"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -27,6 +29,12 @@ type Reader interface {
 	Instances(context.Context, store.InstanceFilter, store.Page) ([]store.Instance, int, error)
 	AllBindings(context.Context, store.BindingFilter, store.Page) ([]store.BoundRoute, int, error)
 	Audit(context.Context, store.AuditFilter, store.Page) ([]store.Entry, int, error)
+}
+
+// Updater replaces an instance in one transaction and writes the audit;
+// [store.Store] is one.
+type Updater interface {
+	UpdateInstance(ctx context.Context, cause store.Cause, id string, f func(store.Instance) (store.Instance, error)) error
 }
 
 // Deleter deletes, leaves a tombstone, and writes the audit; [store.Store] is
@@ -47,14 +55,20 @@ type Recording interface {
 // Config configures [New]. Every field without a default is required.
 type Config struct {
 	Reader  Reader
+	Updater Updater
 	Deleter Deleter
 	// MayRead and MayChange judge the credentials of a request, in constant
 	// time.
 	MayRead, MayChange func(*http.Request) bool
+	// Permits tells what the user of a request's token may do with a service instance,
+	// as [viewer.Viewers.Permits] does; nil: tokens open nothing.
+	Permits func(ctx context.Context, r *http.Request, instanceID string) (viewer.May, error)
 	// Access is what is in force for a binding; nil: nothing, nobody.
 	Access func(bindingID string) *grants.Access
 	// Site are the operator's grants in force; nil: none.
 	Site func() *grants.Site
+	// Labels are names for operators; nil: none.
+	Labels display.Labels
 	// Recording writes the decisions that are kept in memory.
 	Recording Recording
 	// Reports are documents that are shown as they are, by their path below
@@ -62,6 +76,9 @@ type Config struct {
 	Reports map[string]func() any
 	// More add further endpoints; nil: none.
 	More []func(*envelope.Envelope)
+	// Names permits grants to sources by name: somebody looks them up. Default:
+	// refused, but for the own org.
+	Names bool
 	// ReportAllowed is the operator's word on report mode. Default: refused.
 	ReportAllowed bool
 	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
@@ -95,10 +112,10 @@ func New(cfg Config) http.Handler {
 	}
 	a := &api{cfg}
 	e := envelope.New(envelope.Config{
-		MayRead: cfg.MayRead, MayChange: cfg.MayChange, Log: cfg.Log, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight, MaxWait: cfg.MaxWait,
+		MayRead: cfg.MayRead, MayChange: cfg.MayChange, Permits: cfg.Permits, Log: cfg.Log, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight, MaxWait: cfg.MaxWait,
 	})
 	e.Handle("/v1/instances", envelope.Methods{http.MethodGet: a.listInstances})
-	e.Handle("/v1/instances/{guid}", envelope.Methods{http.MethodGet: a.showInstance, http.MethodDelete: a.deleteInstance})
+	a.addInstance(e)
 	e.Handle("/v1/bindings", envelope.Methods{http.MethodGet: a.listBindings})
 	e.Handle("/v1/bindings/{guid}", envelope.Methods{http.MethodGet: a.showBinding, http.MethodDelete: a.deleteBinding})
 	e.Handle("/v1/audit", envelope.Methods{http.MethodGet: a.listAudit})

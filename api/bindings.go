@@ -9,6 +9,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -30,7 +31,9 @@ type binding struct {
 	Instance     string          `json:"service_instance_guid"`
 	Organization string          `json:"organization_guid"`
 	Space        string          `json:"space_guid"`
-	CreatedAt    time.Time       `json:"created_at"`
+	// Owner is the name of the space, org/space; "": not known.
+	Owner     string    `json:"owner_name,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
 	// CreatedBy is an originating identity as the platform named it; null: it
 	// named nobody.
 	CreatedBy *string `json:"created_by"`
@@ -43,6 +46,8 @@ type binding struct {
 // grant is one that applies to a route.
 type grant struct {
 	Source string `json:"source"`
+	// Name is org/space/app of the source; "": not known, or not for the viewer.
+	Name string `json:"name,omitempty"`
 	// Grant is the entry in canonical form, as allow_remove takes it.
 	Grant   grants.Grant `json:"grant"`
 	Origin  string       `json:"origin"`
@@ -50,11 +55,15 @@ type grant struct {
 	Expired bool         `json:"expired"`
 }
 
-func (a *api) binding(b store.BoundRoute) binding {
+// bindingForAll is for readers, who may read everything.
+func (a *api) bindingForAll(b store.BoundRoute) binding { return a.binding(b, a.Labels) }
+
+func (a *api) binding(b store.BoundRoute, labels display.Labels) binding {
 	shown := binding{
 		GUID: b.ID, Route: b.Route.String(), Plan: b.Instance.Plan.String(), Mode: grants.Enforce.String(),
 		Labels: map[string]string{}, Grants: []grant{}, Parameters: b.Parameters.JSON(),
 		Instance: b.InstanceID, Organization: b.Instance.Owner.Org.String(), Space: b.Instance.Owner.Space.String(),
+		Owner:     labels.Name(grants.Space, b.Instance.Owner.Space),
 		CreatedAt: b.CreatedAt, CreatedBy: envelope.OrNull(b.CreatedBy), Warnings: []string{},
 		Links: map[string]list.Link{
 			"self":             a.link("/v1/bindings/" + b.ID),
@@ -65,7 +74,7 @@ func (a *api) binding(b store.BoundRoute) binding {
 	if !b.LastUsed.IsZero() {
 		shown.LastUsed = &b.LastUsed
 	}
-	a.addInForce(&shown, b)
+	a.addInForce(&shown, b, labels)
 	if len(b.Others) > 0 {
 		shown.warn("other bindings have the same route: " + strings.Join(b.Others, ", "))
 	}
@@ -74,7 +83,7 @@ func (a *api) binding(b store.BoundRoute) binding {
 
 // addInForce shows what this gateway decides by, and what it did until it
 // expired.
-func (a *api) addInForce(shown *binding, b store.BoundRoute) {
+func (a *api) addInForce(shown *binding, b store.BoundRoute, labels display.Labels) {
 	now, site := a.Now(), a.Site()
 	access := a.Access(b.ID)
 	if access == nil {
@@ -88,10 +97,13 @@ func (a *api) addInForce(shown *binding, b store.BoundRoute) {
 		shown.Labels = live.Labels
 	}
 	for _, rule := range live.Rules {
-		shown.Grants = append(shown.Grants, grantOf(rule, false))
+		shown.Grants = append(shown.Grants, grantOf(rule, labels, false))
+		if gone := labels.Gone(rule); gone != "" {
+			shown.warn(gone)
+		}
 	}
 	for _, rule := range expiredRules(b, site, now) {
-		shown.Grants = append(shown.Grants, grantOf(rule, true))
+		shown.Grants = append(shown.Grants, grantOf(rule, labels, true))
 	}
 }
 
@@ -113,8 +125,8 @@ func expiredRules(b store.BoundRoute, site *grants.Site, now time.Time) []grants
 	return past.Live(time.Time{}, &operators).Rules // at the zero time nothing has expired
 }
 
-func grantOf(rule grants.Rule, expired bool) grant {
-	shown := grant{Source: rule.Source.String(), Grant: rule.Grant, Origin: rule.Origin.String(), Expired: expired}
+func grantOf(rule grants.Rule, labels display.Labels, expired bool) grant {
+	shown := grant{Source: rule.Source.String(), Name: labels.Source(rule.Source), Grant: rule.Written(), Origin: rule.Origin.String(), Expired: expired}
 	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
 		shown.Expires = &rule.Terms.Expires
 	}
@@ -138,7 +150,7 @@ func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
 	found, total, err := a.Reader.AllBindings(r.Context(), filter, envelope.PageOf(query))
-	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.binding)
+	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.bindingForAll)
 }
 
 func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
@@ -151,7 +163,7 @@ func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return envelope.Show(w, a.binding(one))
+	return envelope.Show(w, a.bindingForAll(one))
 }
 
 func (a *api) deleteBinding(w http.ResponseWriter, r *http.Request) error {

@@ -91,7 +91,7 @@ func newTestbed(t *testing.T, options ...func(*testbed)) *testbed {
 		Log:    slog.New(slog.NewJSONHandler(b.log, nil)), Now: b.now,
 	}
 	b.open()
-	b.cfg.Reader, b.cfg.Deleter = b.store, b.store
+	b.cfg.Reader, b.cfg.Updater, b.cfg.Deleter = b.store, b.store, b.store
 	for _, option := range options {
 		option(b)
 	}
@@ -125,7 +125,7 @@ func (b *testbed) reopen() {
 	require.NoError(b.t, b.store.Close())
 	b.server.Close()
 	b.open()
-	b.cfg.Reader, b.cfg.Deleter = b.store, b.store
+	b.cfg.Reader, b.cfg.Updater, b.cfg.Deleter = b.store, b.store, b.store
 	b.serve()
 }
 

@@ -17,6 +17,8 @@ type instance struct {
 	Plan         string `json:"plan"`
 	Organization string `json:"organization_guid"`
 	Space        string `json:"space_guid"`
+	// Owner is the name of the space, org/space; "": not known.
+	Owner string `json:"owner_name,omitempty"`
 	// Scope is the narrower of plan and parameters; Mode has the operator's
 	// REPORT_MODE in it.
 	Scope string `json:"scope"`
@@ -39,6 +41,7 @@ func (a *api) instance(i store.Instance) instance {
 	}
 	return instance{
 		GUID: i.ID, Plan: i.Plan.String(), Organization: i.Owner.Org.String(), Space: i.Owner.Space.String(),
+		Owner: a.Labels.Name(grants.Space, i.Owner.Space),
 		Scope: grants.Narrowest(i.Plan, i.Parameters.Scope).String(), Mode: mode.String(), Parameters: i.Parameters.JSON(),
 		CreatedAt: i.CreatedAt, CreatedBy: envelope.OrNull(i.CreatedBy), UpdatedAt: i.UpdatedAt, UpdatedBy: envelope.OrNull(i.UpdatedBy),
 		Links: map[string]list.Link{
@@ -76,6 +79,9 @@ func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
 	one, err := only("service instance", id, found, err)
 	if err != nil {
 		return err
+	}
+	if _, ok := envelope.UserOf(r); ok {
+		return envelope.Show(w, a.instanceForUser(one))
 	}
 	return envelope.Show(w, a.instance(one))
 }

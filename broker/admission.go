@@ -11,26 +11,12 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/broker/osb"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/admission"
 )
 
-// checkParameters refuses what the plan or the operator does not allow. Report
-// mode that former has already may stay, without effect: else nobody could
-// take a grant back after the operator has switched report mode off.
+// checkParameters refuses what the plan or the operator does not allow.
 func (b *broker) checkParameters(p, former parameters.Parameters, plan grants.Scope) error {
-	if p.Scope > plan {
-		return osb.BadRequest("scope %q is wider than the plan's, which is %q", p.Scope, plan)
-	}
-	if !b.AllowReport && reportsMore(p, former) {
-		return osb.BadRequest("report mode is switched off by the operator of this platform")
-	}
-	return b.checkNames(p, former)
-}
-
-func reportsMore(p, former parameters.Parameters) bool {
-	if p.Mode == grants.Report && former.Mode != grants.Report {
-		return true
-	}
-	return slices.ContainsFunc(p.ReportRoutes, func(r route.Route) bool { return !slices.Contains(former.ReportRoutes, r) })
+	return admission.Operator{Report: b.AllowReport, Names: b.Names}.Check(p, former, plan)
 }
 
 // parseRoute accepts a bind of a route, and nothing else that can be bound.

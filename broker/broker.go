@@ -18,7 +18,9 @@ import (
 	"code.cloudfoundry.org/brokerapi/v13/domain/apiresponses"
 
 	"github.com/mtls-authz/mtls-authz/broker/osb"
+	"github.com/mtls-authz/mtls-authz/broker/status"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -54,6 +56,8 @@ type Config struct {
 	// NotBound says why requests to a route, host[/path], do not come to the
 	// gateway, as the self-test found; "": they do. Nil: nobody knows.
 	NotBound func(route string) string
+	// Labels are names, for status; nil: none.
+	Labels display.Labels
 	// Log gets a line for each change.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -65,6 +69,7 @@ type broker struct {
 	Config
 	services []domain.Service
 	ownHosts []string // in lower case
+	statuses *status.Reporter
 }
 
 // New returns the handler of /v2.
@@ -72,7 +77,9 @@ func New(cfg Config) http.Handler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &broker{Config: cfg, services: catalog()}
+	b := &broker{Config: cfg, services: catalog(), statuses: status.New(status.Config{
+		Store: cfg.Store, AllowReport: cfg.AllowReport, Policy: cfg.Policy, Checks: cfg.Checks, NotBound: cfg.NotBound, Labels: cfg.Labels, Log: cfg.Log, Now: cfg.Now,
+	})}
 	for _, host := range cfg.OwnHosts {
 		b.ownHosts = append(b.ownHosts, strings.ToLower(host))
 	}

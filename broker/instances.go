@@ -121,15 +121,15 @@ func (b *broker) GetInstance(ctx context.Context, id string, _ domain.FetchInsta
 	if err != nil && !errors.Is(err, store.ErrDamaged) {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
-	status := b.status(ctx, instance, bindings)
+	shown := b.statuses.Of(ctx, instance, bindings)
 	if err != nil { // added last, and never left out
-		status.Warnings = append(status.Warnings, "a bound route is damaged in the gateway's database and refuses everybody: unbind it and bind it again")
+		shown.Warnings = append(shown.Warnings, "a bound route is damaged in the gateway's database and refuses everybody: unbind it and bind it again")
 	}
 	var answer map[string]json.RawMessage
 	if err := json.Unmarshal(instance.Parameters.JSON(), &answer); err != nil {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
-	if answer["status"], err = json.Marshal(status); err != nil {
+	if answer["status"], err = json.Marshal(shown); err != nil {
 		return domain.GetInstanceDetailsSpec{}, b.failure(err)
 	}
 	return domain.GetInstanceDetailsSpec{ServiceID: ServiceID, PlanID: instance.PlanID, Parameters: answer}, nil

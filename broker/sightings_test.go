@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store/sightings"
 )
 
@@ -102,4 +104,35 @@ func TestStatusIsBoundedWhateverCallersDo(t *testing.T) {
 	got := b.seen()
 	assert.Len(t, got.Denials, 20)
 	assert.Len(t, got.Routes[0].Callers, 5)
+}
+
+// A developer reads names of the own org, and what was deleted; no name of others.
+func TestStatusHasNamesOfTheOwnOrg(t *testing.T) {
+	b := newTestbed(t)
+	own, err := identity.ParseGUID(home.OrgGUID)
+	require.NoError(t, err)
+	b.cfg.Labels = func(_ grants.Kind, id identity.GUID) display.Label {
+		switch id.String() {
+		case app:
+			return display.Label{Name: "frontend", Org: own}
+		case otherApp:
+			return display.Label{Name: "hidden-name", Gone: start}
+		case elsewhere:
+			return display.Label{Name: "hidden-name", Org: id}
+		case home.OrgGUID:
+			return display.Label{Name: "acme", Org: id}
+		}
+		return display.Label{Name: "hidden-name"}
+	}
+	b.restart()
+	s := service(grants.ScopeOrg)
+	b.created()(b.CreateService(ctx, s, raw(`{"allow":["cf:app:`+app+`","cf:app:`+otherApp+`","cf:org:`+elsewhere+`"]}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.apps.identity"), nil))
+	b.sight(bindingA, app, "denied", "scope", "/x")
+	b.sight(bindingA, otherApp, "denied", "scope", "/x")
+	text := string(b.ok()(b.FetchService(ctx, s)).Body)
+	assert.Contains(t, text, `{"origin":"instance","name":"acme/frontend","grant":"cf:app:`+app+`"`)
+	assert.Contains(t, text, `"name":"acme/frontend","outcome":"denied"`)
+	assert.Contains(t, text, "cf:app:"+otherApp+" (instance): the app was deleted, at the latest at 2026-05-04T10:15:00Z")
+	assert.NotContains(t, text, "hidden-name")
 }

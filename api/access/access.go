@@ -16,6 +16,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/rego"
@@ -36,6 +37,8 @@ type Config struct {
 	// NotBound says why requests to a route, host[/path], do not come to the
 	// gateway, as the self-test found; "": they do. Nil: nobody knows.
 	NotBound func(route string) string
+	// Labels are names for operators; nil: none.
+	Labels display.Labels
 	// Foundation is that of the callers.
 	Foundation string
 	// BaseURL is the prefix of links: https, a host that serves /v1, no path, no
@@ -64,8 +67,8 @@ func (a *Access) Add(e *envelope.Envelope) {
 	e.Ask("/v1/decide", a.decide)
 }
 
-// wantsText reports whether a client asks for text rather than JSON.
-func wantsText(r *http.Request) bool {
+// WantsText reports whether a client asks for text rather than JSON.
+func WantsText(r *http.Request) bool {
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		switch kind, _, _ := strings.Cut(strings.TrimSpace(part), ";"); strings.ToLower(kind) {
 		case "text/plain":
@@ -79,7 +82,7 @@ func wantsText(r *http.Request) bool {
 
 // facts are those that are the same for all routes, without callers.
 func (a *Access) facts() effective.Facts {
-	f := effective.Facts{Now: a.Now()}
+	f := effective.Facts{Now: a.Now(), Labels: a.Labels}
 	if policy := a.Policy(); policy != nil {
 		f.Site, f.Policy, f.Checks = policy.Site(), policy.Revision(), policy.Checks()
 	}
@@ -104,7 +107,13 @@ const maxRefusals = 20
 
 // Of is the whole effective access of a bound route.
 func (a *Access) Of(ctx context.Context, b store.BoundRoute) (effective.Access, error) {
+	return a.Report(ctx, b, a.Labels)
+}
+
+// Report is the same with the names that somebody may see.
+func (a *Access) Report(ctx context.Context, b store.BoundRoute, labels display.Labels) (effective.Access, error) {
 	r, f := a.routeOf(b), a.facts()
+	f.Labels = labels
 	siblings, err := a.Store.Bindings(ctx, b.InstanceID)
 	if _, other := envelope.Damages(err); other != nil {
 		return effective.Access{}, other
@@ -126,14 +135,15 @@ func (a *Access) Of(ctx context.Context, b store.BoundRoute) (effective.Access, 
 	if err != nil {
 		return effective.Access{}, err
 	}
-	f.Callers, f.Refusals = callersOf(callers), callersOf(refusals)
+	f.Callers, f.Refusals = CallersOf(callers), CallersOf(refusals)
 	if f.Homes, err = a.homes(ctx, r, f.Site); err != nil {
 		return effective.Access{}, err
 	}
 	return effective.Of(r, f), nil
 }
 
-func callersOf(list []sightings.Sighting) []effective.Caller {
+// CallersOf are sightings as they are shown.
+func CallersOf(list []sightings.Sighting) []effective.Caller {
 	callers := make([]effective.Caller, len(list))
 	for i, s := range list {
 		callers[i] = effective.Caller{

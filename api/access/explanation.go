@@ -39,7 +39,7 @@ func private(b store.BoundRoute, mode grants.Mode) *grants.Access {
 
 // answer shows an explanation as the client wants it.
 func answer(w http.ResponseWriter, r *http.Request, e *explanation.Explanation) error {
-	if wantsText(r) {
+	if WantsText(r) {
 		return write(w, bytes.NewReader(e.Text()))
 	}
 	return envelope.Show(w, e)

@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type summary struct {
 	Instance string          `json:"service_instance_guid"`
 	Space    string          `json:"space_guid"`
 	Org      string          `json:"organization_guid"`
+	Owner    string          `json:"owner_name,omitempty"`
 	Scope    effective.Scope `json:"scope"`
 	Mode     string          `json:"mode"`
 	// Grants is how many are in force.
@@ -47,7 +49,7 @@ const maxListed = 10
 func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[string]map[string]seen) summary {
 	full := effective.Of(a.routeOf(b), facts)
 	s := summary{
-		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Scope: full.Scope, Mode: full.Mode,
+		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Owner: full.Owner, Scope: full.Scope, Mode: full.Mode,
 		Seen: map[string]seen{}, LastUsed: full.LastUsed, Warnings: full.Warnings[:min(len(full.Warnings), maxListed)],
 		Links: map[string]list.Link{
 			"self":             {Href: a.BaseURL + "/v1/routes/" + full.Route},
@@ -93,7 +95,7 @@ func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 	facts := a.facts()
 	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}
 	one := func(b store.BoundRoute) summary { return a.summary(b, facts, counted) }
-	if wantsText(r) {
+	if WantsText(r) {
 		return textOf(w, page, one)
 	}
 	return envelope.AnswerList(w, r, page, one)
@@ -118,13 +120,13 @@ func textOf(w http.ResponseWriter, page envelope.Page[store.BoundRoute], one fun
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ROUTE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
+	fmt.Fprintln(t, "ROUTE\tSPACE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
 	for _, b := range page.Found {
 		s, used := one(b), "-"
 		if s.LastUsed != nil {
 			used = s.LastUsed.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, envelope.Clip(cmp.Or(s.Owner, s.Space)), s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
 	}
 	if shown := page.Query.Number * page.Query.Size; shown < page.Total {
 		fmt.Fprintf(t, "page %d; %d routes in all\n", page.Query.Number, page.Total)
@@ -176,7 +178,7 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 	if total > 1 {
 		answer.Warnings = append(answer.Warnings, fmt.Sprintf("%d bindings have the route; the platform uses one of them, mostly the newest", total))
 	}
-	if !wantsText(r) {
+	if !WantsText(r) {
 		return envelope.Show(w, answer)
 	}
 	var text bytes.Buffer

@@ -17,6 +17,7 @@ import (
 type answer struct {
 	http.ResponseWriter
 	status int
+	by     string // the user of a token
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -107,6 +108,9 @@ func requestID(r *http.Request) string { return Clip(r.Header.Get("X-Vcap-Reques
 
 // CauseOf is what the store notes beside a change.
 func CauseOf(r *http.Request) store.Cause {
+	if user, ok := UserOf(r); ok {
+		return store.Cause{By: by(user), RequestID: requestID(r)}
+	}
 	return store.Cause{By: "operator:" + username(r), RequestID: requestID(r)}
 }
 

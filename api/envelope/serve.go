@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/mtls-authz/mtls-authz/api/viewer"
 )
 
 // writeTimeout bounds an answer: who reads slowly holds a turn.
@@ -23,6 +25,9 @@ type Config struct {
 	// MayRead and MayChange judge the credentials of a request, in constant
 	// time.
 	MayRead, MayChange func(*http.Request) bool
+	// Permits tells what the user of a request's token may do with a service instance,
+	// as [viewer.Viewers.Permits] does; nil: tokens open nothing.
+	Permits func(ctx context.Context, r *http.Request, instanceID string) (viewer.May, error)
 	// Log gets a line for each change, each refused password and each failure.
 	Log *slog.Logger
 	// Now is the clock.
@@ -43,6 +48,10 @@ type Envelope struct {
 	// reads and changes are apart: who reads slowly must not keep an operator
 	// from revoking.
 	reads, changes *semaphore.Weighted
+	// users are the endpoints that tokens open, and their turns: users take none of an
+	// operator's.
+	users     *http.ServeMux
+	userTurns *semaphore.Weighted
 }
 
 // New returns an envelope of nothing.
@@ -50,10 +59,12 @@ func New(cfg Config) *Envelope {
 	a := &Envelope{
 		Config: cfg, endpoints: http.NewServeMux(), questions: map[string]bool{},
 		reads: semaphore.NewWeighted(cfg.MaxInFlight), changes: semaphore.NewWeighted(cfg.MaxInFlight),
+		users: http.NewServeMux(), userTurns: semaphore.NewWeighted(cfg.MaxInFlight),
 	}
 	a.endpoints.Handle("/", a.answering(func(_ http.ResponseWriter, r *http.Request) error {
 		return Refuse(http.StatusNotFound, "there is no %q in this API", Clip(r.URL.Path))
 	}))
+	a.users.Handle("/", a.answering(func(http.ResponseWriter, *http.Request) error { return errClosed }))
 	return a
 }
 
@@ -72,21 +83,24 @@ func (a *Envelope) Ask(path string, ask Action) {
 
 // Handle adds the endpoints of a pattern of [http.ServeMux].
 func (a *Envelope) Handle(pattern string, m Methods) {
-	a.endpoints.Handle(pattern, a.answering(func(w http.ResponseWriter, r *http.Request) error {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		if do := m[method]; do != nil {
-			return do(w, r)
-		}
-		allowed := slices.Sorted(maps.Keys(m))
-		if m[http.MethodGet] != nil {
-			allowed = append(allowed, http.MethodHead)
-		}
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return Refuse(http.StatusMethodNotAllowed, "expected %s", strings.Join(allowed, ", "))
-	}))
+	a.endpoints.Handle(pattern, a.answering(m.do))
+}
+
+// do is the action of a request's method.
+func (m Methods) do(w http.ResponseWriter, r *http.Request) error {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if do := m[method]; do != nil {
+		return do(w, r)
+	}
+	allowed := slices.Sorted(maps.Keys(m))
+	if m[http.MethodGet] != nil {
+		allowed = append(allowed, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return Refuse(http.StatusMethodNotAllowed, "expected %s", strings.Join(allowed, ", "))
 }
 
 func (a *Envelope) answering(do Action) http.Handler {
@@ -110,6 +124,9 @@ func (a *Envelope) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit refuses, cheap first, what does not come to an endpoint.
 func (a *Envelope) admit(w http.ResponseWriter, r *http.Request) error {
+	if a.Permits != nil && hasToken(r) {
+		return a.admitUser(w, r)
+	}
 	if !a.MayRead(r) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="mtls-authz"`)
 		return Refuse(http.StatusUnauthorized, "wrong or missing credentials")
@@ -122,7 +139,7 @@ func (a *Envelope) admit(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if !isSafe(r) && fromBrowser(r) {
-		return Refuse(http.StatusForbidden, "a request with the headers of a browser changes nothing here: another site may have sent it")
+		return errBrowser
 	}
 	// Only now, so that nobody without the password can take all turns.
 	if !takeTurn(r.Context(), turns, a.MaxWait) {
@@ -180,8 +197,8 @@ func (a *Envelope) finish(out *answer, r *http.Request, started time.Time, panic
 	if !a.isChange(r) && out.status != http.StatusUnauthorized && out.status < http.StatusInternalServerError {
 		return
 	}
-	by := ""
-	if out.status != http.StatusUnauthorized { // else anybody could be named
+	by := out.by
+	if by == "" && out.status != http.StatusUnauthorized { // else anybody could be named
 		by = username(r)
 	}
 	a.Log.Info("api",

@@ -1,8 +1,9 @@
 // Package viewer tells what a user of Cloud Foundry may do with a service
 // instance, by asking Cloud Controller with the user's own token.
 //
-// It trusts Cloud Controller's word, for a minute, and nothing in the token: that
-// it is one, Cloud Controller finds out. The token is not kept, not even its
+// It trusts Cloud Controller's word, for a minute, and nothing in the token before:
+// that it is one, Cloud Controller finds out, which verifies UAA's signature. Only
+// then is it read who the user is, for the audit. The token is not kept, not even its
 // plain digest. It fails closed: without an answer nobody may anything, and
 // whether an instance exists is not told to who may not read it.
 package viewer
@@ -12,9 +13,12 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -64,9 +68,17 @@ type Viewers struct {
 	turns   chan struct{}
 }
 
+// May is what a user may do with a service instance.
+type May struct {
+	// Read and Manage are Cloud Controller's word; Manage takes Read, too.
+	Read, Manage bool
+	// User is the user's id in UAA; "": the token does not tell, or permits nothing.
+	User string
+}
+
 type answer struct {
-	read, manage bool
-	until        time.Time
+	May
+	until time.Time
 }
 
 // New returns viewers; nothing is remembered yet.
@@ -90,38 +102,37 @@ func HasToken(r *http.Request) bool {
 	return ok
 }
 
-// Permits tells whether the user whose token the request has may read the
-// service instance, and whether he may manage it, which takes reading too. An
-// instance that does not exist is one that he may do nothing with. The errors are
-// [ErrNoToken] and [ErrUnavailable].
-func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID string) (read, manage bool, err error) {
+// Permits tells what the user whose token the request has may do with the service
+// instance. With an instance that does not exist nobody may do anything. The errors
+// are [ErrNoToken] and [ErrUnavailable].
+func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID string) (May, error) {
 	token, ok := tokenOf(r)
 	if !ok {
-		return false, false, ErrNoToken
+		return May{}, ErrNoToken
 	}
 	if _, err := identity.ParseGUID(instanceID); err != nil {
-		return false, false, nil // not one of Cloud Controller's
+		return May{}, nil // not one of Cloud Controller's
 	}
 	key, now := v.digest(token, instanceID), v.cfg.Now()
 	if found, ok := v.answers.Get(key); ok && now.Before(found.until) && found.until.Sub(now) <= life {
-		return found.read, found.manage, nil
+		return found.May, nil
 	}
 	select {
 	case v.turns <- struct{}{}:
 		defer func() { <-v.turns }()
 	case <-ctx.Done():
-		return false, false, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		return May{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
 	found, err := v.ask(ctx, token, instanceID)
 	if err != nil {
-		return false, false, err
+		return May{}, err
 	}
 	found.until = now.Add(denialLife)
-	if found.read {
+	if found.Read {
 		found.until = now.Add(life)
 	}
 	v.answers.Add(key, found)
-	return found.read, found.manage, nil
+	return found.May, nil
 }
 
 func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, error) {
@@ -132,13 +143,34 @@ func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, er
 	err := v.cfg.Asker.Get(ctx, token, "/v3/service_instances/"+instanceID+"/permissions", &permissions)
 	switch {
 	case err == nil:
-		return answer{read: permissions.Read, manage: permissions.Read && permissions.Manage}, nil
+		if !permissions.Read {
+			return answer{}, nil
+		}
+		return answer{May: May{Read: true, Manage: permissions.Manage, User: userOf(token)}}, nil
 	case errors.Is(err, controller.ErrNotFound):
 		return answer{}, nil
 	case errors.Is(err, controller.ErrUnauthorized):
 		return answer{}, ErrNoToken
 	}
 	return answer{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// userID is a user's id of UAA, or a name that a foundation gives instead.
+var userID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~@-]{0,127}$`)
+
+// userOf is the user_id that a token names, "" if it names none. Only of a token that
+// Cloud Controller has accepted is it true.
+func userOf(token string) string {
+	_, rest, _ := strings.Cut(token, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(payload)
+	var claims struct {
+		UserID string `json:"user_id"`
+	}
+	if err != nil || json.Unmarshal(raw, &claims) != nil || !userID.MatchString(claims.UserID) {
+		return ""
+	}
+	return claims.UserID
 }
 
 // digest is what an answer is remembered by. The key is this process's own: what

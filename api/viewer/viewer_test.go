@@ -3,6 +3,7 @@ package viewer_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -51,9 +52,9 @@ func with(headers ...string) *http.Request {
 
 func (w *world) permits(t *testing.T, r *http.Request, id string, read, manage bool, want error) {
 	t.Helper()
-	gotRead, gotManage, err := w.Permits(t.Context(), r, id)
+	got, err := w.Permits(t.Context(), r, id)
 	require.ErrorIs(t, err, want)
-	assert.Equal(t, []bool{read, manage}, []bool{gotRead, gotManage})
+	assert.Equal(t, []bool{read, manage}, []bool{got.Read, got.Manage})
 }
 
 func TestWhatUsersMay(t *testing.T) {
@@ -67,6 +68,24 @@ func TestWhatUsersMay(t *testing.T) {
 		w.permits(t, with("Bearer "+token), instance, may[0], may[1], nil)
 		w.permits(t, with("bearer "+token), other, false, false, nil)
 	}
+}
+
+// The user is who UAA says, in a token that Cloud Controller has accepted.
+func TestTheAuditHearsWhoTheUserIs(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Permit(instance, "dev@example.com", capi.Permissions{Read: true})
+	w.cloud.Permit(instance, "operator:broker", capi.Permissions{Read: true})
+	for user, want := range map[string]string{"dev@example.com": "dev@example.com", "operator:broker": "", "stranger": ""} {
+		for range 2 { // asked, and remembered
+			may, err := w.Permits(t.Context(), with("bearer "+w.cloud.Login(user)), instance)
+			require.NoError(t, err)
+			assert.Equal(t, want, may.User)
+		}
+	}
+	forged := "eyJhbGciOiJub25lIn0." + base64.RawURLEncoding.EncodeToString([]byte(`{"user_id":"dev@example.com"}`)) + "."
+	may, err := w.Permits(t.Context(), with("bearer "+forged), instance)
+	require.ErrorIs(t, err, viewer.ErrNoToken)
+	assert.Zero(t, may)
 }
 
 func TestTokensThatAreNone(t *testing.T) {
@@ -150,7 +169,7 @@ func TestWithoutCloudController(t *testing.T) {
 	w.cloud.Fail(capi.Fault{})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _, err := w.Permits(ended, developer, instance)
+	_, err := w.Permits(ended, developer, instance)
 	require.ErrorIs(t, err, viewer.ErrUnavailable)
 	require.NotContains(t, err.Error(), "eyJ")
 	w.permits(t, developer, instance, true, true, nil)

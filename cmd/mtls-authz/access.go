@@ -7,6 +7,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/api/access"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/own"
 	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/rego/recording"
 	"github.com/mtls-authz/mtls-authz/rego/replay"
@@ -18,9 +19,12 @@ func (g *server) buildAccess() []func(*envelope.Envelope) {
 	g.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "mtls_authz_sightings_dropped_total", Help: "Decisions that were not noted for /v1/routes and /v1/decisions, because too much came at once.",
 	}, func() float64 { return float64(g.store.Sightings().Dropped()) }))
-	return []func(*envelope.Envelope){access.New(access.Config{
+	of := access.New(access.Config{
 		Store: g.store, Policy: g.policy.Policy, Explain: g.gateway.Explain, Recorded: g.recorded, Foundation: g.FoundationName, BaseURL: g.apiURL(),
-	}).Add}
+		NotBound: g.notBound(), Labels: g.cloud.Labels(),
+	})
+	ofOne := own.New(own.Config{Store: g.store, Access: of, Labels: g.cloud.Labels(), BaseURL: g.apiURL()})
+	return []func(*envelope.Envelope){of.Add, ofOne.Add}
 }
 
 // recorded finds a decision in memory.
@@ -55,4 +59,13 @@ func (g *server) checks() []string {
 		return policy.Checks()
 	}
 	return nil
+}
+
+// notBound says of a route why its requests do not come to the gateway; nil where
+// nobody probes.
+func (g *server) notBound() func(route string) string {
+	if g.selftest == nil {
+		return nil
+	}
+	return g.selftest.NotBound
 }

@@ -130,11 +130,12 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 		Store: g.store, Tokens: tokens, GatewayURL: s.GatewayURL, OwnHosts: s.OwnHosts,
 		AllowWildcards: s.AllowWildcards, AllowReport: s.ReportAllowed, Names: g.cloud.Names(),
 		Credentials: g.brokerCredentials(),
-		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks,
+		Policy:      func() (string, *grants.Site) { return g.policy.Revision(), g.policy.Site() }, Checks: g.checks, NotBound: g.notBound(), Labels: g.cloud.Labels(),
 		Log: log,
 	})
 	g.api = api.New(api.Config{
-		Reader: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange,
+		Reader: g.store, Updater: g.store, Deleter: g.store, MayRead: g.mayRead, MayChange: g.mayChange, Permits: g.cloud.Permits(),
+		Labels: g.cloud.Labels(), Names: g.cloud.Names(),
 		Access: g.store.View().Access, Site: func() *grants.Site { return g.policy.Site() },
 		Recording: g.recording, Reports: g.reports(), More: g.buildAccess(), ReportAllowed: s.ReportAllowed, BaseURL: g.apiURL(), Log: log,
 	})

@@ -60,6 +60,10 @@ func (t *SelfTest) Findings() (untrusted, notes []string) {
 	return shown(untrusted), shown(append(notes, t.unbound.Notes()...))
 }
 
+// NotBound says why requests to a route, host[/path], do not come to the gateway, as
+// far as this instance's probes have met it; "": they do, or nobody knows.
+func (t *SelfTest) NotBound(route string) string { return t.unbound.Why(route) }
+
 func shown(texts []string) []string {
 	slices.Sort(texts)
 	if more := len(texts) - maxShown; more > 0 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
@@ -49,6 +50,8 @@ type Facts struct {
 	Homes map[string]Home
 	// Callers of the route and its last refusals, the newest first.
 	Callers, Refusals []Caller
+	// Labels are the names that the viewer may see; nil: none.
+	Labels display.Labels
 }
 
 // Home is the space and the organization of an app, or of a space.
@@ -61,6 +64,8 @@ type Caller struct {
 	App   string `json:"app"`
 	Space string `json:"space"`
 	Org   string `json:"org"`
+	// Name is org/space/app; "": not known, or not for the viewer.
+	Name string `json:"name,omitempty"`
 	// Outcome is allowed, denied or not_enforced.
 	Outcome string `json:"outcome"`
 	// Reason, Method and Path are of requests that were refused alike.
@@ -79,8 +84,10 @@ type Access struct {
 	Instance string `json:"service_instance_guid"`
 	Space    string `json:"space_guid"`
 	Org      string `json:"organization_guid"`
-	Scope    Scope  `json:"scope"`
-	Mode     string `json:"mode"`
+	// Owner is the name of the space, org/space; "": not known.
+	Owner string `json:"owner_name,omitempty"`
+	Scope Scope  `json:"scope"`
+	Mode  string `json:"mode"`
 	// Policy is the revision in force; each of its Checks must hold, too.
 	Policy string   `json:"policy_revision"`
 	Checks []string `json:"checks"`
@@ -106,6 +113,8 @@ type Scope struct {
 // A Grant is one that applies to the route, or did.
 type Grant struct {
 	Source string `json:"source"`
+	// Name is org/space/app of the source; "": not known, or not for the viewer.
+	Name string `json:"name,omitempty"`
 	// Grant is the entry in canonical form, as allow_remove takes it.
 	Grant  grants.Grant `json:"grant"`
 	Origin string       `json:"origin"`
@@ -123,8 +132,9 @@ type Grant struct {
 func Of(r Route, f Facts) Access {
 	a := Access{
 		Route: r.Bound.String(), Binding: r.Binding, Instance: r.Owner.Instance, Space: r.Owner.Space.String(), Org: r.Owner.Org.String(),
+		Owner: f.Labels.Name(grants.Space, r.Owner.Space),
 		Scope: scopeOf(r), Mode: grants.Enforce.String(), Policy: f.Policy, Checks: append([]string{}, f.Checks...),
-		Grants: []Grant{}, Callers: append([]Caller{}, f.Callers...), Denials: append([]Caller{}, f.Refusals...), Warnings: []string{},
+		Grants: []Grant{}, Callers: named(f.Callers, f.Labels), Denials: named(f.Refusals, f.Labels), Warnings: []string{},
 	}
 	if !r.LastUsed.IsZero() {
 		a.LastUsed = &r.LastUsed
@@ -144,6 +154,14 @@ func Of(r Route, f Facts) Access {
 	w.aboutConditions()
 	a.Warnings = append(a.Warnings, w.warnings...)
 	return a
+}
+
+func named(list []Caller, labels display.Labels) []Caller {
+	callers := append([]Caller{}, list...)
+	for i := range callers {
+		callers[i].Name = labels.App(callers[i].App)
+	}
+	return callers
 }
 
 func scopeOf(r Route) Scope {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/grants/route"
@@ -175,4 +176,33 @@ func TestText(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, string(golden), text.String())
 	assert.NotContains(t, text.String(), "\x1b")
+}
+
+// Names stand beside guids, whatever characters they have; a grant by name is shown
+// as it was written, and what is gone is told.
+func TestNamesBesideGUIDs(t *testing.T) {
+	r := bound(t, "backend.example", grants.ScopeOrg, `{"allow":["org:.","cf:app:`+frontend+`","cf:app:`+stranger+`"]}`, `{}`)
+	a := effective.Of(r, effective.Facts{
+		Now: now, Callers: []effective.Caller{{App: frontend, Outcome: "allowed"}, {Outcome: "denied"}}, Refusals: []effective.Caller{{App: frontend, Outcome: "denied"}},
+		Labels: func(_ grants.Kind, id identity.GUID) display.Label {
+			return map[string]display.Label{
+				frontend: {Name: "front\x1b[2Jend", Space: guid(t, shop), Org: guid(t, acme)}, stranger: {Gone: now},
+				shop: {Name: "shop", Org: guid(t, acme)}, acme: {Name: "acme"},
+			}[id.String()]
+		},
+	})
+	const name = "acme/shop/front\x1b[2Jend"
+	assert.Equal(t, []string{"acme/shop", name, "", name}, []string{a.Owner, a.Callers[0].Name, a.Callers[1].Name, a.Denials[0].Name})
+	shown := map[string]string{}
+	for _, g := range a.Grants {
+		shown[g.Source+" "+g.Grant.Source.String()] = g.Name
+	}
+	assert.Equal(t, map[string]string{
+		"cf:org:" + acme + " org:.": "acme", "cf:app:" + frontend + " cf:app:" + frontend: name, "cf:app:" + stranger + " cf:app:" + stranger: "",
+	}, shown)
+	assert.Contains(t, fmt.Sprint(a.Warnings), "cf:app:"+stranger+" (instance): the app was deleted, at the latest at 2026-05-04T10:15:00Z: remove the grant")
+	var text bytes.Buffer
+	require.NoError(t, a.Text(&text))
+	assert.Contains(t, text.String(), "cf:app:"+frontend+" (acme/shop/front?[2Jend)")
+	assert.Contains(t, text.String(), "organization "+acme+" (acme/shop)")
 }

@@ -20,7 +20,7 @@ func (a Access) Text(w io.Writer) error {
 	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	t.row("route", a.Route)
 	t.row("scope", a.Scope.words())
-	t.row("owner", "space "+a.Space+", organization "+a.Org)
+	t.row("owner", "space "+a.Space+", organization "+a.Org+beside(a.Owner))
 	t.row("binding", a.Binding+" of service instance "+a.Instance)
 	t.row("mode", a.Mode)
 	t.row("policy", a.Policy+a.checks())
@@ -28,7 +28,7 @@ func (a Access) Text(w io.Writer) error {
 	t.row()
 	t.row("WHO MAY CALL", "CONDITIONS", "ORIGIN", "EXPIRES", "LAST ALLOWED")
 	for _, g := range a.Grants {
-		t.row(g.Source, g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
+		t.row(g.Source+beside(g.Name), g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
 	}
 	if len(a.Grants) == 0 {
 		t.row("nobody")
@@ -109,7 +109,15 @@ func (c Caller) name() string {
 	if c.App == "" {
 		return "(not verified)"
 	}
-	return "cf:app:" + c.App
+	return "cf:app:" + c.App + beside(c.Name)
+}
+
+// beside is a name beside a guid.
+func beside(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " (" + name + ")"
 }
 
 func when(at *time.Time) string {

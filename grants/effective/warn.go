@@ -40,12 +40,18 @@ func (w *warner) warn(format string, args ...any) {
 
 // grant describes a rule, and warns of what is wrong with it.
 func (w *warner) grant(rule grants.Rule, expired bool) Grant {
-	g := Grant{Source: rule.Source.String(), Grant: rule.Grant, Origin: rule.Origin.String(), Expired: expired, LastAllowed: w.lastAllowed(rule.Source)}
+	g := Grant{
+		Source: rule.Source.String(), Name: w.facts.Labels.Source(rule.Source), Grant: rule.Written(), Origin: rule.Origin.String(),
+		Expired: expired, LastAllowed: w.lastAllowed(rule.Source),
+	}
 	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
 		g.Expires = &rule.Terms.Expires
 	}
 	if expired {
 		return g
+	}
+	if gone := w.facts.Labels.Gone(rule); gone != "" {
+		w.warn("%s", gone)
 	}
 	if never := w.never(rule); never != "" {
 		g.Never = &never

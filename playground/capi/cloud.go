@@ -8,7 +8,10 @@
 package capi
 
 import (
+	"cmp"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -145,7 +148,8 @@ func (c *Cloud) Login(user string) string {
 // issue makes a token that looks like one of UAA's.
 func (c *Cloud) issue(to bearer) string {
 	to.ends = time.Now().Add(c.life)
-	token := "eyJhbGciOiJSUzI1NiJ9." + rand.Text() + "." + rand.Text()
+	claims, _ := json.Marshal(map[string]string{"jti": rand.Text(), "user_id": to.user, "client_id": cmp.Or(to.client, "cf")}) // strings cannot fail
+	token := "eyJhbGciOiJSUzI1NiJ9." + base64.RawURLEncoding.EncodeToString(claims) + "." + rand.Text()
 	c.tokens[token] = to
 	return token
 }

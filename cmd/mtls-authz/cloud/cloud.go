@@ -8,11 +8,15 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"net/http"
 
 	"github.com/mtls-authz/mtls-authz/api/viewer"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/directory"
 	"github.com/mtls-authz/mtls-authz/directory/controller"
+	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -46,6 +50,24 @@ func New(s *settings.Settings, state *store.Store, roots func() (*x509.CertPool,
 
 // Names reports whether names are looked up.
 func (c *Cloud) Names() bool { return c.Directory != nil }
+
+// Labels finds what people call apps, spaces and orgs; nil without CF_CLIENT_ID.
+func (c *Cloud) Labels() display.Labels {
+	if c.Directory == nil {
+		return nil
+	}
+	return func(kind grants.Kind, id identity.GUID) display.Label {
+		return display.Label(c.Directory.Label(kind, id))
+	}
+}
+
+// Permits tells what users may do, by their tokens; nil without CF_API_URL.
+func (c *Cloud) Permits() func(context.Context, *http.Request, string) (viewer.May, error) {
+	if c.Viewers == nil {
+		return nil
+	}
+	return c.Viewers.Permits
+}
 
 // Run looks names up until its context ends.
 func (c *Cloud) Run(ctx context.Context) {

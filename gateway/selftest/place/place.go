@@ -32,6 +32,18 @@ type Target struct{ Binding, Host, Path string }
 // String is the route as people write it.
 func (t Target) String() string { return t.Host + t.Path }
 
+// IsOf reports whether the target was made for a route, host[/path]: it is at the
+// route, or at a host that was made up for its wildcard.
+func (t Target) IsOf(route string) bool {
+	host := t.Host
+	if below, wildcard := strings.CutPrefix(route, "*."); wildcard && strings.HasPrefix(host, anyPrefix) {
+		_, parent, _ := strings.Cut(host, ".")
+		route, host = below, parent
+	}
+	path, same := strings.CutPrefix(route, host)
+	return same && path == t.Path
+}
+
 // Domain is what comes after a host's first label: what a router's settings by
 // domain, "*." and a domain, can tell from others. A host of two labels or fewer
 // is a domain by itself: its parent would be a top-level domain, which many share
@@ -69,7 +81,10 @@ func TargetFor(bound *grants.Access, host string, address func(host string) stri
 	return Target{bound.Binding, host, bound.Route.Path}
 }
 
-func anyLabel() string { return "probe-" + strings.ToLower(rand.Text()) }
+// anyPrefix begins the labels that are made up.
+const anyPrefix = "probe-"
+
+func anyLabel() string { return anyPrefix + strings.ToLower(rand.Text()) }
 
 const (
 	// maxTargets is how many of a place's routes are kept, drawn by lot.

@@ -103,3 +103,23 @@ func TestTheIndexIsBounded(t *testing.T) {
 	}, drawn, "not the first ones")
 	assert.Len(t, index.Places(), place.MaxPlaces)
 }
+
+// A finding about a target is told of its route, and of no other.
+func TestTargetsAreOfTheirRoutes(t *testing.T) {
+	address := func(string) string { return "router:443" }
+	for name, others := range map[string][]string{
+		"a.example.com":        {"a.example.com/x", "b.example.com", "example.com", "*.example.com", "a.example.com.evil", ""},
+		"a.example.com/x":      {"a.example.com", "a.example.com/y", "a.example.com/x/y"},
+		"*.apps.example.com":   {"apps.example.com", "*.example.com", "*.apps.example.com/x", "*.com", "*"},
+		"*.apps.example.com/x": {"*.apps.example.com", "a.apps.example.com/x"},
+	} {
+		bound, err := route.Parse(name)
+		require.NoError(t, err)
+		target := place.TargetFor(&grants.Access{Route: bound}, strings.Replace(bound.Host, "*", "any", 1), address)
+		assert.True(t, target.IsOf(name), "%v", target)
+		for _, other := range others {
+			assert.False(t, target.IsOf(other), "%v is of %s", target, other)
+		}
+	}
+	assert.False(t, place.Target{Host: "probe-x", Path: ""}.IsOf("*"))
+}

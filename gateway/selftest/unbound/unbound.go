@@ -84,6 +84,23 @@ func (r *Routes) Bindings() []string {
 	return bindings
 }
 
+// Why says of a route, host[/path], that it was found not to be bound in the router;
+// "": it was not found, here.
+func (r *Routes) Why(route string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.found {
+		if f.target.IsOf(route) {
+			return f.why()
+		}
+	}
+	return ""
+}
+
+func (f finding) why() string {
+	return fmt.Sprintf("not bound in the router since %s or before: whoever calls it goes around the gateway; cf bind-route-service", f.since.UTC().Format(time.RFC3339))
+}
+
 // Keep forgets the routes whose bindings are not kept.
 func (r *Routes) Keep(kept func(binding string) bool) {
 	r.mu.Lock()
@@ -97,8 +114,7 @@ func (r *Routes) Notes() []string {
 	defer r.mu.Unlock()
 	notes := make([]string, 0, len(r.found))
 	for _, f := range r.found {
-		notes = append(notes, fmt.Sprintf("route %s: not bound in the router since %s or before: whoever calls it goes around the gateway; cf bind-route-service",
-			f.target.String(), f.since.UTC().Format(time.RFC3339)))
+		notes = append(notes, fmt.Sprintf("route %s: %s", f.target.String(), f.why()))
 	}
 	return notes
 }

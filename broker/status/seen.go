@@ -1,4 +1,4 @@
-package broker
+package status
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
 	"github.com/mtls-authz/mtls-authz/store/sightings"
@@ -24,9 +25,11 @@ const (
 // callerStatus is a caller of a route with an outcome.
 type callerStatus struct {
 	// App, Space and Org are guids; "": nobody was verified.
-	App     string    `json:"app"`
-	Space   string    `json:"space"`
-	Org     string    `json:"org"`
+	App   string `json:"app"`
+	Space string `json:"space"`
+	Org   string `json:"org"`
+	// Name is org/space/app, if it is in the own org.
+	Name    string    `json:"name,omitempty"`
 	Outcome string    `json:"outcome"`
 	Count   int64     `json:"count"`
 	Last    time.Time `json:"last_at"`
@@ -48,22 +51,22 @@ type known struct {
 	homes   map[string]effective.Home
 }
 
-func callerOf(s sightings.Sighting) callerStatus {
-	return callerStatus{s.App, s.Space, s.Org, s.Outcome, s.Times, s.Last}
+func callerOf(s sightings.Sighting, labels display.Labels) callerStatus {
+	return callerStatus{s.App, s.Space, s.Org, labels.App(s.App), s.Outcome, s.Times, s.Last}
 }
 
 // known reads it. Without it, the status is what it is: nil.
-func (b *broker) known(ctx context.Context, instance store.Instance, bindings []store.Binding) *known {
+func (b *Reporter) known(ctx context.Context, instance store.Instance, bindings []store.Binding) *known {
 	k := &known{callers: map[string][]callerStatus{}, denials: []denialStatus{}, homes: map[string]effective.Home{}}
 	routes, ids := map[string]string{}, []string{}
 	for _, binding := range bindings[:min(len(bindings), maxRoutesRead)] {
 		routes[binding.ID] = binding.Route.String()
 		ids = append(ids, binding.ID)
 	}
-	seen := b.Store.Sightings()
+	seen, labels := b.Store.Sightings(), b.Labels.Within(instance.Owner.Org)
 	refusals, err := seen.Refusals(ctx, maxDenialsShown, ids...)
 	if err == nil {
-		err = b.addCallers(ctx, k, ids[:min(len(ids), maxRoutesSeen)])
+		err = b.addCallers(ctx, k, labels, ids[:min(len(ids), maxRoutesSeen)])
 	}
 	if err == nil {
 		err = b.addHomes(ctx, k, instance, bindings)
@@ -73,22 +76,22 @@ func (b *broker) known(ctx context.Context, instance store.Instance, bindings []
 		return nil
 	}
 	for _, s := range refusals {
-		k.denials = append(k.denials, denialStatus{callerOf(s), routes[s.Binding], s.Method, s.Path, s.Reason})
+		k.denials = append(k.denials, denialStatus{callerOf(s, labels), routes[s.Binding], s.Method, s.Path, s.Reason})
 	}
 	return k
 }
 
-func (b *broker) addCallers(ctx context.Context, k *known, ids []string) error {
+func (b *Reporter) addCallers(ctx context.Context, k *known, labels display.Labels, ids []string) error {
 	callers, err := b.Store.Sightings().Callers(ctx, ids...)
 	for _, s := range callers {
 		if len(k.callers[s.Binding]) < maxCallersShown {
-			k.callers[s.Binding] = append(k.callers[s.Binding], callerOf(s))
+			k.callers[s.Binding] = append(k.callers[s.Binding], callerOf(s, labels))
 		}
 	}
 	return err
 }
 
-func (b *broker) addHomes(ctx context.Context, k *known, instance store.Instance, bindings []store.Binding) error {
+func (b *Reporter) addHomes(ctx context.Context, k *known, instance store.Instance, bindings []store.Binding) error {
 	var apps, spaces []string
 	add := func(list []grants.Grant) {
 		for _, grant := range list {

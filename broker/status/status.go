@@ -1,9 +1,16 @@
-package broker
+// Package status makes the read-only status of a service instance: what cf service
+// NAME --params shows a developer of what is in force, who has called, who was
+// refused, and what is wrong.
+//
+// It trusts the store and decides nothing. Its answers are bounded, whatever
+// developers and callers do; what it cannot read it names as not known.
+package status
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
@@ -11,12 +18,13 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
-// status is the read-only part of an instance's parameters: what is in force.
-type status struct {
+// Status is the read-only part of an instance's parameters: what is in force.
+type Status struct {
 	Plan string `json:"plan"`
 	// Scope is the instance's: the narrower of plan and parameters.
 	Scope  string `json:"scope"`
@@ -47,8 +55,10 @@ type routeStatus struct {
 }
 
 type grantStatus struct {
-	Origin string          `json:"origin"`
-	Grant  json.RawMessage `json:"grant"`
+	Origin string `json:"origin"`
+	// Name is org/space/app of the source, if it is in the own org.
+	Name  string          `json:"name,omitempty"`
+	Grant json.RawMessage `json:"grant"`
 	// StandsFor is the source by guid where the grant has a name.
 	StandsFor string `json:"stands_for,omitempty"`
 	// Never is why it can match no request.
@@ -63,10 +73,38 @@ const (
 	maxWarnings    = 100
 )
 
-func (b *broker) status(ctx context.Context, instance store.Instance, bindings []store.Binding) *status {
+// Config configures [New]. Every field without a default is required.
+type Config struct {
+	Store *store.Store
+	// AllowReport permits report mode. Default: refused.
+	AllowReport bool
+	// Policy returns the revision of the policy in force and the operator's grants.
+	Policy func() (revision string, site *grants.Site)
+	// Checks are those of the policy in force; nil: none.
+	Checks func() []string
+	// NotBound says why requests to a route, host[/path], do not come to the
+	// gateway; "": they do. Nil: nobody knows.
+	NotBound func(route string) string
+	// Labels are names; a developer sees those of the own org. Nil: none.
+	Labels display.Labels
+	// Log hears what could not be read.
+	Log *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Reporter makes statuses. It is safe for concurrent use.
+type Reporter struct{ Config }
+
+// New returns a Reporter.
+func New(cfg Config) *Reporter { return &Reporter{cfg} }
+
+// Of is the status of an instance with these bindings.
+func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []store.Binding) *Status {
 	revision, site := b.Policy()
+	labels := b.Labels.Within(instance.Owner.Org)
 	seen := b.known(ctx, instance, bindings)
-	s := &status{
+	s := &Status{
 		Plan: instance.Plan.String(), Scope: grants.Narrowest(instance.Plan, instance.Parameters.Scope).String(),
 		Mode: instance.Parameters.Mode.String(), Policy: revision,
 		Checks: []string{}, Routes: []routeStatus{}, Denials: []denialStatus{}, Warnings: []string{},
@@ -94,10 +132,11 @@ func (b *broker) status(ctx context.Context, instance store.Instance, bindings [
 			continue
 		}
 		live := access.Live(b.Now(), site)
-		shown := routeStatusOf(live, &budget)
+		shown := routeStatusOf(live, labels, &budget)
 		shown.Callers = append(shown.Callers, seen.callers[binding.ID]...)
 		s.Routes = append(s.Routes, shown)
 		s.warnNever(&s.Routes[len(s.Routes)-1], live, seen.homes)
+		s.warnGone(live, labels)
 		if b.NotBound != nil {
 			if reason := b.NotBound(shown.Route); reason != "" {
 				s.warn("requests to %s do not come to the gateway: %s", shown.Route, reason)
@@ -113,7 +152,7 @@ func (b *broker) status(ctx context.Context, instance store.Instance, bindings [
 	return s
 }
 
-func routeStatusOf(live *grants.Live, budget *int) routeStatus {
+func routeStatusOf(live *grants.Live, labels display.Labels, budget *int) routeStatus {
 	r := routeStatus{
 		Route: live.Route.String(), Binding: live.Binding, Scope: live.Scope.String(), Mode: live.Mode.String(),
 		Grants: []grantStatus{}, GrantsTotal: len(live.Rules), Callers: []callerStatus{},
@@ -123,13 +162,13 @@ func routeStatusOf(live *grants.Live, budget *int) routeStatus {
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Grant: grant, StandsFor: standsFor(rule)})
+		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Name: labels.Source(rule.Source), Grant: grant, StandsFor: standsFor(rule)})
 	}
 	return r
 }
 
 // warnNever names the shown grants of a route that can match no request.
-func (s *status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
+func (s *Status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
 	for i := range r.Grants {
 		rule := live.Rules[i]
 		// The operator's are for many routes, and no fault of this one's owner.
@@ -139,7 +178,7 @@ func (s *status) warnNever(r *routeStatus, live *grants.Live, homes map[string]e
 	}
 }
 
-func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
+func (s *Status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
 	if len(bound) == 0 {
 		s.warn("no route is bound: use cf bind-route-service")
 	}
@@ -152,7 +191,7 @@ func (s *status) warnParameters(p parameters.Parameters, bound map[route.Route]b
 }
 
 // warnGrants names the grants of a list that do not apply.
-func (s *status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
+func (s *Status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
 	for i, grant := range list {
 		if grant.Terms == nil {
 			continue
@@ -168,7 +207,7 @@ func (s *status) warnGrants(where string, list []grants.Grant, bound map[route.R
 	}
 }
 
-func (s *status) warnRoutes() {
+func (s *Status) warnRoutes() {
 	for i, route := range s.Routes {
 		if route.GrantsTotal == 0 {
 			s.warn("routes[%d]: nobody may call %s; add somebody with allow_add", i, route.Route)
@@ -182,7 +221,7 @@ func (s *status) warnRoutes() {
 	}
 }
 
-func (s *status) warn(format string, args ...any) {
+func (s *Status) warn(format string, args ...any) {
 	if len(s.Warnings) >= maxWarnings {
 		s.unshown++
 		return
