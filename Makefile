@@ -16,7 +16,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 .PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build bench-overload soak
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, openssl (Debian), golangci-lint (into .bin)
 	@if ! { command -v redis-server && command -v curl && command -v openssl && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \

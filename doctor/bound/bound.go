@@ -175,7 +175,7 @@ func (cfg Config) shared(ctx context.Context) []doctor.Finding {
 		found = append(found, judgeDomain(name, domains[name], bindings[name]))
 	}
 	if len(found) == 0 {
-		found = append(found, doctor.Unknown("", "Cloud Controller knows none of the bound routes' domains", "the client needs cloud_controller.admin_read_only or global_auditor"))
+		found = append(found, doctor.Unknown("", "Cloud Controller knows none of the bound routes' domains", "the client needs cloud_controller.global_auditor"))
 	}
 	return found
 }

@@ -21,12 +21,12 @@ func (cfg Config) reconcile(ctx context.Context) []doctor.Finding {
 	}
 	there, err := cfg.Cloud.RouteBindings(ctx)
 	if err != nil {
-		return []doctor.Finding{doctor.Unknown("", "Cloud Controller: "+err.Error(), "the client needs cloud_controller.admin_read_only")}
+		return []doctor.Finding{doctor.Unknown("", "Cloud Controller: "+err.Error(), "the client needs cloud_controller.global_auditor")}
 	}
 	if len(there) == 0 && len(cfg.Bindings) > 0 {
 		// A client that may see nothing gets an empty list and no error.
 		return []doctor.Finding{doctor.Unknown("", "Cloud Controller shows no route binding at all, and the store has "+count(len(cfg.Bindings), "binding"),
-			"the client needs cloud_controller.admin_read_only; if it has that, this database is not of this foundation")}
+			"the client needs cloud_controller.global_auditor; if it has that, this database is not of this foundation")}
 	}
 	known := map[string]RouteBinding{}
 	for _, b := range there {
@@ -79,7 +79,7 @@ func (cfg Config) moved(there map[string]RouteBinding) (found []doctor.Finding) 
 		}
 		if t.RouteSpace != b.Space {
 			found = append(found, doctor.Doubtful(b.Route, fmt.Sprintf("moved: the route is in space %s, its service instance in space %s, whose people say who may call it", t.RouteSpace, b.Space),
-				"make a service instance in the route's space, then cf unbind-route-service and cf bind-route-service; or share the instance on purpose (cf share-service) and leave it"))
+				"make a service instance in the route's space, then cf unbind-route-service and cf bind-route-service; or leave it, if that is on purpose"))
 		}
 		if t.InstanceSpace != "" && t.InstanceSpace != b.Space {
 			found = append(found, doctor.Bad(b.Route, fmt.Sprintf("its service instance is in space %s for Cloud Controller and in space %s here: scopes count for the wrong owner", t.InstanceSpace, b.Space),
