@@ -101,5 +101,4 @@ fuzz: ## every fuzz target for FUZZ_TIME (20s)
 build: ## the release binary for Cloud Foundry: dist/mtls-authz (linux, amd64, static)
 	@mkdir -p dist
 	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/mtls-authz ./cmd/mtls-authz
-	@cp manifest.yml dist/
 	@ls -l dist/mtls-authz

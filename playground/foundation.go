@@ -148,7 +148,11 @@ func NewRouter(t Trust, cfg router.Config) (Router, error) {
 		cfg.ClientCAs = x509.NewCertPool()
 	}
 	cfg.ClientCAs.AddCert(t.ClientCAs.Certificate())
-	return router.New(cfg)
+	r, err := router.New(cfg)
+	if err != nil {
+		return nil, err // and not an interface that holds no router
+	}
+	return r, nil
 }
 
 // configure writes the gateway's environment as Cloud Foundry and an operator

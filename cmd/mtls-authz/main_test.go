@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func runWith(ctx context.Context, args ...string) (code int, stdout, stderr string) {
@@ -80,4 +82,15 @@ func TestTheTokenIsForOneServer(t *testing.T) {
 		assert.Equal(t, same, sameServer(bundle, other), other)
 	}
 	assert.False(t, sameServer("/a", "/a"), "files need none")
+}
+
+func TestThePlaygroundSaysThatItsPortIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
+	code, _, stderr := runWith(t.Context(), "playground", "--port", port)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stderr, port)
 }

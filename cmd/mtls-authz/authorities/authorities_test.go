@@ -171,7 +171,7 @@ func (i *instance) measured() map[string]time.Time {
 	families, err := i.registry.Gather()
 	require.NoError(i.t, err)
 	require.Len(i.t, families, 1)
-	require.Equal(i.t, "mtls_authz_caller_authority_not_after_seconds", families[0].GetName())
+	require.Equal(i.t, "mtls_authz_caller_authority_not_after_timestamp_seconds", families[0].GetName())
 	all := map[string]time.Time{}
 	for _, one := range families[0].GetMetric() {
 		all[one.GetLabel()[0].GetValue()] = time.Unix(int64(one.GetGauge().GetValue()), 0).UTC()

@@ -127,7 +127,7 @@ func (a *Authorities) Report() any {
 
 func newMetric(registry prometheus.Registerer) *prometheus.GaugeVec {
 	metric := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "mtls_authz_caller_authority_not_after_seconds", Help: "When each trusted caller CA ends, in Unix time.",
+		Name: "mtls_authz_caller_authority_not_after_timestamp_seconds", Help: "When each trusted caller CA ends, in Unix time.",
 	}, []string{"fingerprint"})
 	registry.MustRegister(metric)
 	return metric
