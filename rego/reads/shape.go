@@ -55,6 +55,7 @@ func ofKind(kind grants.Kind) Shape {
 		return orgs
 	case grants.Any:
 		return anyone
+	case grants.Named: // which no live grant is
 	}
 	return apps | spaces | orgs | anyone // a kind of a later version: all may matter
 }
