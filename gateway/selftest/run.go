@@ -29,9 +29,9 @@ const (
 func (t *SelfTest) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	t.listen(ctx)
+	t.listen(ctx, true)
 	t.reindex()
-	running.Go(func() { every(ctx, listenEvery, func() { t.listen(ctx); t.flush(ctx) }) })
+	running.Go(func() { every(ctx, listenEvery, func() { t.listen(ctx, false); t.flush(ctx) }) })
 	running.Go(func() { every(ctx, indexEvery, t.reindex) })
 	turns := make(chan struct{}, maxAtOnce)
 	sweep := func() {

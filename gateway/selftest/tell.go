@@ -110,8 +110,9 @@ func (t *SelfTest) flush(ctx context.Context) {
 }
 
 // listen hears the alarms of other instances, each once: whose clock says what
-// does not matter.
-func (t *SelfTest) listen(ctx context.Context) {
+// does not matter. An instance that starts does not believe an alarm that somebody
+// has disproven since.
+func (t *SelfTest) listen(ctx context.Context, starting bool) {
 	words, err := t.words.Alarms(ctx)
 	if err != nil {
 		return // the database is away, which others say; this instance's own probes go on
@@ -122,8 +123,13 @@ func (t *SelfTest) listen(ctx context.Context) {
 	t.alarms = make(map[place.Place]time.Time, len(words))
 	for _, alarm := range words {
 		t.alarms[alarm.Place] = alarm.At
-		if !alarm.At.Equal(former[alarm.Place]) {
-			t.suspect(alarm.Place, errElsewhere)
+		if alarm.At.Equal(former[alarm.Place]) {
+			continue
 		}
+		since := time.Time{}
+		if starting {
+			since = alarm.At
+		}
+		t.suspect(alarm.Place, errElsewhere, since)
 	}
 }

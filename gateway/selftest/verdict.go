@@ -186,7 +186,7 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	case errors.Is(err, probe.ErrSentinel):
 		s.verdict = verdict{at: now, reason: fmt.Errorf("%w (seen on %s)", err, target.String())}
 		s.suspect = &target
-		t.suspect(s.place, errBeside)
+		t.suspect(s.place, errBeside, time.Time{})
 	case !t.stands(former):
 		s.verdict = verdict{reason: err} // no verdict: the next request may ask again
 	}
@@ -199,14 +199,17 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	t.logTurn(s, former)
 }
 
-// suspect has no space's routes trusted at a place, until its own prove the router.
-func (t *SelfTest) suspect(p place.Place, reason error) {
+// suspect has no space's routes trusted at a place, until its own prove the router;
+// but for those whose proof is later than since, unless that is zero.
+func (t *SelfTest) suspect(p place.Place, reason error, since time.Time) {
 	states := t.deep.Values()
 	for _, s := range t.states {
 		states = append(states, s)
 	}
 	for _, s := range states {
-		if former := s.verdict; s.place.OfAll() == p.OfAll() && !errors.Is(former.reason, probe.ErrSentinel) {
+		former := s.verdict
+		disproven := former.trusted && !since.IsZero() && former.at.After(since)
+		if s.place.OfAll() == p.OfAll() && !disproven && !errors.Is(former.reason, probe.ErrSentinel) {
 			s.verdict = verdict{at: t.Now(), reason: reason}
 			s.routine.next = t.soon()
 			t.logTurn(s, former)
