@@ -96,7 +96,7 @@ var mayImport = map[string][]string{
 	"gateway/target":                 {"grants/route"},
 	"gateway/selftest":               {"identity", "grants", "gateway/leg3", "gateway/selftest/place", "gateway/selftest/probe", "gateway/selftest/shared", "gateway/selftest/unbound"},
 	"gateway/selftest/nonce":         {},
-	"gateway/selftest/place":         {"grants"},
+	"gateway/selftest/place":         {"grants", "identity"},
 	"gateway/selftest/probe":         {"identity", "gateway/leg3", "gateway/headers", "gateway/selftest/nonce", "gateway/selftest/place"},
 	"gateway/selftest/unbound":       {"gateway/selftest/place"},
 	"gateway/selftest/shared":        {"gateway/selftest/place", "store/board"},

@@ -97,7 +97,7 @@ func (t *SelfTest) snapshot() []state {
 
 var (
 	trustedMetric = prometheus.NewDesc("mtls_authz_router_trusted",
-		"1: proven to strip forged certificates; 0: not. Of many domains those not trusted come first.", []string{"domain", "router"}, nil)
+		"1: proven to strip forged certificates, by the routes of every space; 0: not. Of many domains those not trusted come first.", []string{"domain", "router"}, nil)
 	domainsMetric = prometheus.NewDesc("mtls_authz_router_domains", "Domains of bound routes by state: trusted, or not.", []string{"trusted"}, nil)
 	unboundMetric = prometheus.NewDesc("mtls_authz_router_unbound_routes", "Routes that are bound here and not in the router, as far as probes met them.", nil, nil)
 )
@@ -114,15 +114,20 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	count := map[float64]float64{}
-	for i, s := range c.t.snapshot() {
+	count, told := map[float64]float64{}, map[place.Place]bool{}
+	for _, s := range c.t.snapshot() {
+		domain := place.Place{Domain: s.place.Domain, Router: s.place.Router}
+		if told[domain] {
+			continue // those not trusted come first
+		}
+		told[domain] = true
 		trusted := 0.0
 		if c.t.refusal(s.verdict) == nil {
 			trusted = 1
 		}
 		count[trusted]++
-		if i < maxSeries {
-			out <- prometheus.MustNewConstMetric(trustedMetric, prometheus.GaugeValue, trusted, s.place.Domain, s.place.Router)
+		if len(told) <= maxSeries {
+			out <- prometheus.MustNewConstMetric(trustedMetric, prometheus.GaugeValue, trusted, domain.Domain, domain.Router)
 		}
 	}
 	out <- prometheus.MustNewConstMetric(domainsMetric, prometheus.GaugeValue, count[1], "true")

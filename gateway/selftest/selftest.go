@@ -1,8 +1,11 @@
 // Package selftest proves that routers strip the certificate header that a
-// client sets. For each domain of the bound routes, behind each router, it sends a
-// sentinel to a bound route, without a certificate and with the gateway's own, and
-// looks at what arrives at the gateway: a router on which the sentinel arrives
-// lets anybody be anybody.
+// client sets. For each domain of a space's bound routes, behind each router, it
+// sends a sentinel to one of them, without a certificate and with the gateway's
+// own, and looks at what arrives at the gateway: a router on which the sentinel
+// arrives lets anybody be anybody.
+//
+// A proof holds for the routes of that space, whose owners could have made it up.
+// A sentinel counts for all: a router that strips it leaves nobody to make it up.
 //
 // It trusts answers under its own MAC, and what other instances have written into
 // the store. It fails closed: without a fresh proof a domain is not trusted. It
@@ -89,6 +92,8 @@ type SelfTest struct {
 	states map[place.Place]*state
 	// deep are the states of domains deeper below wildcard routes.
 	deep *lru.Cache[place.Place, *state]
+	// alarms are those on the board, by place of all spaces.
+	alarms map[place.Place]time.Time
 	// untold are words that are not on the board yet.
 	untold map[place.Place]untold
 }
@@ -109,7 +114,7 @@ func New(cfg Config) (*SelfTest, error) {
 	t := &SelfTest{
 		Config: cfg, prober: prober, words: shared.New(cfg.Board, cfg.Now), deep: deep,
 		asked: make(chan struct{}, maxAskedAtOnce), below: make(chan struct{}, maxBelowAtOnce),
-		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: unbound.New(cfg.Log, cfg.Now), untold: map[place.Place]untold{},
+		index: place.NewIndex(cfg.Router.Address), states: map[place.Place]*state{}, unbound: unbound.New(cfg.Log, cfg.Now), untold: map[place.Place]untold{}, alarms: map[place.Place]time.Time{},
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mtls_authz_router_rounds_total", Help: "Rounds of the self-test through routers, by what came of them.",
 		}, []string{"result"}),
@@ -141,7 +146,7 @@ func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // is probed again, and nobody waits for that. Where probing keeps failing, it is
 // tried at longer and longer intervals.
 func (t *SelfTest) Trust(ctx context.Context, bound *grants.Access, host string) error {
-	p := place.Of(host, t.Router.Address)
+	p := place.Of(bound.Owner.Space, host, t.Router.Address)
 	v := t.verdict(p)
 	if t.stands(v) && v.trusted {
 		return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/gateway/selftest"
+	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/playground/router"
 )
@@ -418,4 +419,107 @@ func TestMetrics(t *testing.T) {
 		`mtls_authz_router_trusted{domain="apps.identity",router="` + w.router.Addr() + `"} 1`,
 		`mtls_authz_router_trusted{domain="other.identity",router="` + w.router.Addr() + `"} 0`, `mtls_authz_router_unbound_routes 1`,
 	}, lines)
+}
+
+// relayed is what a probe is made to say whose route a developer lets end at an app
+// of his own: it hands the probe to the gateway, with what he likes in the place of
+// the certificate. He knows his binding's URL, and has signatures of other routes.
+func (w *world) relayed(s *selftest.SelfTest, binding, host string, says func(probe *http.Request) string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		to, _ := url.Parse("https://" + host + r.RequestURI)
+		said := says(r)
+		r.Header.Del(identity.Header)
+		if said != "" {
+			r.Header.Set(identity.Header, said)
+		}
+		if answer := s.Probe(binding, r, to); answer != nil {
+			answer.ServeHTTP(rw, r)
+			return
+		}
+		rw.WriteHeader(http.StatusForbidden)
+	}
+}
+
+// of makes a route one of a space.
+func (w *world) of(bound *grants.Access, space byte) *grants.Access {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	owned := &grants.Access{Binding: bound.Binding, Route: bound.Route, Owner: grants.Owner{Space: identity.GUID{15: space}}}
+	w.bound[bound.Binding] = owned
+	return owned
+}
+
+// Whose app gets the probes of his route can spoil them, or answer never. That must
+// not close the routes of everybody in the domain.
+func TestNobodyClosesTheRoutesOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*world, *selftest.SelfTest) http.HandlerFunc{
+		"another certificate": func(w *world, s *selftest.SelfTest) http.HandlerFunc {
+			return w.relayed(s, "e", "evil.apps.identity", func(*http.Request) string { return "AAAA" })
+		},
+		"no end": func(*world, *selftest.SelfTest) http.HandlerFunc {
+			return func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, router.SanitizeSet)
+			s := w.gateway()
+			w.serve(s)
+			honest := w.of(w.bind("h", backend), 1)
+			evil := w.of(w.bindHere("e", "evil.apps.identity", spoil(w, s)), 2)
+			for range 2 {
+				w.clock.advance(6 * time.Minute)
+				require.Error(t, w.trust(s, evil, "evil.apps.identity"), "his own are closed, and wait")
+				assert.NoError(t, w.trust(s, honest, backend))
+			}
+		})
+	}
+}
+
+// What any space's routes show of a router that is not safe counts for everybody's,
+// also on other instances; each space's are open again by a proof of their own.
+func TestASentinelCountsForTheRoutesOfAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s, second := w.gateway(), w.gateway()
+	instance := w.serve(s)
+	w.run(second)
+	replace := func(mode router.ForwardedClientCert) {
+		w.replaceRouter(mode)
+		require.NoError(t, w.router.Register(own, instance))
+		w.of(w.bind("h", backend), 1)
+	}
+	honest := w.of(w.bind("h", backend), 1)
+	require.NoError(t, w.trust(s, honest, backend))
+	require.NoError(t, w.trust(second, honest, backend))
+	replace(router.AlwaysForward)
+	require.NoError(t, w.trust(s, honest, backend), "nobody has seen it")
+	other := w.of(w.bind("o", "other.apps.identity"), 2)
+	require.ErrorContains(t, w.trust(s, other, "other.apps.identity"), "seen on other.apps.identity")
+	assert.ErrorContains(t, w.trust(s, honest, backend), "seen on a route of another space")
+	w.eventually("the other instance has heard", func() bool { return strings.Contains(w.log.String(), "another instance has seen it") })
+	assert.ErrorContains(t, w.trust(second, honest, backend), "sanitize_set")
+	replace(router.SanitizeSet)
+	w.eventuallyAsTimePasses("open again", func() bool { return w.trust(s, honest, backend) == nil && w.trust(second, honest, backend) == nil })
+}
+
+// Where forged certificates do pass, his answers prove nothing to others.
+func TestNobodyProvesTheRouterOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.AlwaysForward)
+	s := w.gateway()
+	w.serve(s)
+	honest, probes := w.of(w.bind("h", backend), 1), 0
+	evil := w.of(w.bindHere("e", "evil.apps.identity", w.relayed(s, "e", "evil.apps.identity", func(*http.Request) string {
+		if probes++; probes%2 == 1 {
+			return ""
+		}
+		return w.mine.XFCC()
+	})), 2)
+	require.NoError(t, w.trust(s, evil, "evil.apps.identity"), "the forgery succeeds, for his own")
+	assert.ErrorContains(t, w.trust(s, honest, backend), "sanitize_set")
+	w.eventuallyAsTimePasses("he forges it again", func() bool { return w.trust(s, evil, "evil.apps.identity") == nil })
+	assert.ErrorContains(t, w.trust(s, honest, backend), "sanitize_set")
+	assert.ErrorContains(t, w.trust(w.gateway(), honest, backend), "sanitize_set", "nor on another instance")
 }

@@ -5,12 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
-	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/gateway/selftest/shared"
 )
 
@@ -32,7 +30,8 @@ func (t *SelfTest) mode(p place.Place) (string, bool) {
 	return t.Format("any."+p.Domain).String() + " " + hex.EncodeToString(issuer[:8]), true
 }
 
-// adopt takes a proof of another instance where there is no verdict.
+// adopt takes a proof of another instance where there is no verdict, unless an
+// alarm is the later word: that it takes.
 func (t *SelfTest) adopt(ctx context.Context, s *state) bool {
 	mode, can := t.mode(s.place)
 	if !can || t.stands(t.verdictOf(s)) {
@@ -41,18 +40,21 @@ func (t *SelfTest) adopt(ctx context.Context, s *state) bool {
 	ctx, cancel := context.WithTimeout(ctx, boardTimeout)
 	defer cancel()
 	at, proven := t.words.Proof(ctx, s.place, mode)
-	if !proven {
-		return false
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	former := s.verdict
-	if t.stands(former) {
+	alarm, alarmed := t.alarms[s.place.OfAll()]
+	disproven := proven && at.After(alarm)
+	switch {
+	case t.stands(former) || !proven && !alarmed:
 		return false
+	case disproven:
+		s.verdict = verdict{at: at, trusted: true}
+	default:
+		s.verdict = verdict{at: t.Now(), reason: errElsewhere}
 	}
-	s.verdict = verdict{at: at, trusted: true}
 	t.logTurn(s, former)
-	return true
+	return disproven
 }
 
 func (t *SelfTest) verdictOf(s *state) verdict {
@@ -64,15 +66,13 @@ func (t *SelfTest) verdictOf(s *state) verdict {
 // tell has the other instances know: of an alarm at once, of a proof soon.
 func (t *SelfTest) tell(s *state, proof bool) {
 	mode, _ := t.mode(s.place)
-	if !proof {
-		mode = ""
-	}
 	word := shared.Word{Place: s.place, Mode: mode, At: t.Now().UTC().Truncate(time.Millisecond)}
 	t.mu.Lock()
-	t.untold[s.place] = untold{word, proof}
 	if !proof {
-		s.heard = word.At
+		word.Place, word.Mode = s.place.OfAll(), ""
+		t.alarms[word.Place] = word.At
 	}
+	t.untold[word.Place] = untold{word, proof}
 	t.mu.Unlock()
 	if !proof {
 		ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
@@ -113,37 +113,23 @@ func (t *SelfTest) flush(ctx context.Context) {
 // does not matter. An instance that starts does not believe an alarm that somebody
 // has disproven since.
 func (t *SelfTest) listen(ctx context.Context, starting bool) {
-	alarms, err := t.words.Alarms(ctx)
+	words, err := t.words.Alarms(ctx)
 	if err != nil {
 		return // the database is away, which others say; this instance's own probes go on
 	}
-	for _, alarm := range alarms {
-		disproven := false
-		if mode, can := t.mode(alarm.Place); starting && can {
-			at, proven := t.words.Proof(ctx, alarm.Place, mode)
-			disproven = proven && at.After(alarm.At)
-		}
-		t.hear(alarm, disproven)
-	}
-}
-
-func (t *SelfTest) hear(alarm shared.Word, disproven bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.states[alarm.Place]
-	if s == nil {
-		if s, _ = t.deep.Peek(alarm.Place); s == nil {
-			s = &state{place: alarm.Place}
-			t.states[alarm.Place] = s
+	former := t.alarms
+	t.alarms = make(map[place.Place]time.Time, len(words))
+	for _, alarm := range words {
+		t.alarms[alarm.Place] = alarm.At
+		if alarm.At.Equal(former[alarm.Place]) {
+			continue
 		}
-	}
-	if alarm.At.Equal(s.heard) {
-		return
-	}
-	s.heard = alarm.At
-	if former := s.verdict; !disproven && !errors.Is(former.reason, probe.ErrSentinel) {
-		s.verdict = verdict{at: t.Now(), reason: fmt.Errorf("%w (another instance has seen it)", probe.ErrSentinel)}
-		s.routine.next = t.soon()
-		t.logTurn(s, former)
+		since := time.Time{}
+		if starting {
+			since = alarm.At
+		}
+		t.suspect(alarm.Place, errElsewhere, since)
 	}
 }

@@ -14,6 +14,10 @@ import (
 var (
 	errUnprobed = errors.New("not probed yet")
 	errProbing  = errors.New("it is being probed")
+	// errBeside and errElsewhere are sentinels that arrived for others: whose route
+	// it was is not for everybody to read.
+	errBeside    = fmt.Errorf("%w (seen on a route of another space)", probe.ErrSentinel)
+	errElsewhere = fmt.Errorf("%w (another instance has seen it)", probe.ErrSentinel)
 )
 
 // verdict is what is known of a place. The zero verdict is "nothing".
@@ -32,8 +36,6 @@ type state struct {
 	last, suspect *place.Target
 	// onDemand and routine are when requests and the routine may probe again.
 	onDemand, routine pace
-	// heard is the alarm of another that was heard last.
-	heard time.Time
 }
 
 // pace is when something may be tried again.
@@ -184,6 +186,7 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	case errors.Is(err, probe.ErrSentinel):
 		s.verdict = verdict{at: now, reason: fmt.Errorf("%w (seen on %s)", err, target.String())}
 		s.suspect = &target
+		t.suspect(s.place, errBeside, time.Time{})
 	case !t.stands(former):
 		s.verdict = verdict{reason: err} // no verdict: the next request may ask again
 	}
@@ -196,10 +199,31 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	t.logTurn(s, former)
 }
 
+// suspect has no space's routes trusted at a place, until its own prove the router;
+// but for those whose proof is later than since, unless that is zero.
+func (t *SelfTest) suspect(p place.Place, reason error, since time.Time) {
+	states := t.deep.Values()
+	for _, s := range t.states {
+		states = append(states, s)
+	}
+	for _, s := range states {
+		former := s.verdict
+		disproven := former.trusted && !since.IsZero() && former.at.After(since)
+		if s.place.OfAll() == p.OfAll() && !disproven && !errors.Is(former.reason, probe.ErrSentinel) {
+			s.verdict = verdict{at: t.Now(), reason: reason}
+			s.routine.next = t.soon()
+			t.logTurn(s, former)
+		}
+	}
+}
+
 // logTurn writes a line where a verdict has turned.
 func (t *SelfTest) logTurn(s *state, former verdict) {
 	before, now := t.refusal(former), t.refusal(s.verdict)
 	attributes := []any{slog.String("domain", s.place.Domain), slog.String("router", s.place.Router)}
+	if !s.place.Space.IsZero() {
+		attributes = append(attributes, slog.String("space", s.place.Space.String()))
+	}
 	switch {
 	case now == nil && before != nil:
 		t.Log.Info("router self-test: the domain is trusted", attributes...)

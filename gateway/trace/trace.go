@@ -68,10 +68,12 @@ var contexts = propagation.NewCompositeTextMapPropagator(b3.New(), propagation.T
 func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	exporter, err := otlptracehttp.New(ctx,
 		otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithHeaders(cfg.Headers),
-		// No proxy of the environment: spans tell who calls whom.
+		// No proxy of the environment, no redirect: spans tell who calls whom, and
+		// the headers may be secrets.
 		otlptracehttp.WithHTTPClient(&http.Client{
-			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
-			Timeout:   10 * time.Second,
+			Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
+			Timeout:       10 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("the exporter of spans: %w", err)

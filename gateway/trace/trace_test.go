@@ -244,3 +244,21 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.out.String()
 }
+
+// What the headers of an export hold is for the collector alone.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	thief := newSink(t)
+	asked := make(chan struct{}, 10)
+	s := &sink{Server: httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		http.Redirect(w, r, thief.URL+"/v1/traces", http.StatusTemporaryRedirect)
+	}))}
+	t.Cleanup(s.Close)
+	tracer := s.open(t, 1)
+	passing(t, tracer, http.Header{})
+	_ = tracer.Close(t.Context()) // what the collector did not take is no error of ours
+	<-asked
+	thief.mu.Lock()
+	defer thief.mu.Unlock()
+	assert.Empty(t, thief.raw)
+}

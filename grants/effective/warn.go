@@ -111,7 +111,8 @@ func (w *warner) outside(source grants.Source) string {
 	case !known || caller.Space.UnmarshalText([]byte(home.Space)) != nil || caller.Org.UnmarshalText([]byte(home.Org)) != nil:
 		return "" // nobody knows where it is
 	}
-	return unless(w.scope.Admits(caller, owner), "the scope is %s, and the %s was last seen in space %s of organization %s", w.scope, source.Kind, home.Space, home.Org)
+	// Where, it may have been seen calling routes of others: that is not told.
+	return unless(w.scope.Admits(caller, owner), "the scope is %s, and the %s was last seen elsewhere", w.scope, source.Kind)
 }
 
 func unless(fine bool, format string, args ...any) string {

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
@@ -11,7 +13,8 @@ import (
 // in a URL.
 func secrets(s *settings.Settings) []string {
 	all := []string{s.BrokerPassword, s.BrokerPrevious, s.ReadPassword, s.CacheMACKey, s.PolicyBundleToken, s.CFClientSecret}
-	for _, location := range []string{s.StoreURL, s.RedisURL, s.PolicyBundle, s.PolicyCandidate} {
+	all = slices.AppendSeq(all, maps.Values(s.TraceHeaders))
+	for _, location := range []string{s.StoreURL, s.RedisURL, s.PolicyBundle, s.PolicyCandidate, s.TraceEndpoint} {
 		all = append(all, ofURL(location)...)
 	}
 	return all

@@ -1,5 +1,5 @@
 // Package place knows where there is something to prove: the domains of the bound
-// routes, each behind a router, and where in them a probe can go.
+// routes, each behind a router and for each space, and where in them a probe can go.
 //
 // It trusts the bindings, and the operator's word which router serves a host. It
 // fails closed: a host is in the narrowest domain that a router may have settings
@@ -13,21 +13,40 @@ import (
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-// A Place is a domain behind a router: what a verdict is about.
+// A Place is a domain behind a router, for the routes of one space: what a verdict
+// is about. Whoever owns a route can make its probes end at an app of his own, by
+// routes next to it, and there relay, spoil or delay them: so what they prove, and
+// that they fail, holds for routes of that space alone.
 type Place struct {
 	Domain string
 	// Router is its address, host:port.
 	Router string
+	// Space is zero for the gateway's own route.
+	Space identity.GUID
 }
 
 // String names the place for people.
-func (p Place) String() string { return p.Domain + " through " + p.Router }
+func (p Place) String() string {
+	text := p.Domain + " through " + p.Router
+	if !p.Space.IsZero() {
+		text += " for routes of space " + p.Space.String()
+	}
+	return text
+}
+
+// OfAll is the place without the space.
+func (p Place) OfAll() Place { return Place{Domain: p.Domain, Router: p.Router} }
 
 // A Target is where a probe goes: a host of a bound route, and the path at which
 // the route begins. Without a binding it is the gateway's own route.
-type Target struct{ Binding, Host, Path string }
+type Target struct {
+	Binding, Host, Path string
+	// Space is the route's.
+	Space identity.GUID
+}
 
 // String is the route as people write it.
 func (t Target) String() string { return t.Host + t.Path }
@@ -56,9 +75,9 @@ func Domain(host string) string {
 	return parent
 }
 
-// Of is where a host is.
-func Of(host string, address func(host string) string) Place {
-	return Place{Domain: Domain(host), Router: address(host)}
+// Of is where a host of a space's route is.
+func Of(space identity.GUID, host string, address func(host string) string) Place {
+	return Place{Domain: Domain(host), Router: address(host), Space: space}
 }
 
 // IsBelow reports whether a host lies deeper than one label below the wildcard of
@@ -74,11 +93,11 @@ func IsBelow(bound *grants.Access, host string) bool {
 func TargetFor(bound *grants.Access, host string, address func(host string) string) Target {
 	if bound.Route.IsWildcard() {
 		_, parent, _ := strings.Cut(host, ".")
-		if any := anyLabel() + "." + parent; Of(any, address) == Of(host, address) {
+		if any := anyLabel() + "." + parent; Of(bound.Owner.Space, any, address) == Of(bound.Owner.Space, host, address) {
 			host = any
 		}
 	}
-	return Target{bound.Binding, host, bound.Route.Path}
+	return Target{bound.Binding, host, bound.Route.Path, bound.Owner.Space}
 }
 
 // anyPrefix begins the labels that are made up.
@@ -117,12 +136,12 @@ func (i *Index) Add(bound *grants.Access) {
 			return // *.tld: each of its hosts is a domain by itself
 		}
 	}
-	i.AddTarget(Target{bound.Binding, host, bound.Route.Path})
+	i.AddTarget(Target{bound.Binding, host, bound.Route.Path, bound.Owner.Space})
 }
 
 // AddTarget adds a target, or lets the lot decide.
 func (i *Index) AddTarget(t Target) {
-	p := Of(t.Host, i.address)
+	p := Of(t.Space, t.Host, i.address)
 	if i.seen[p] == 0 && len(i.targets) >= MaxPlaces {
 		return
 	}

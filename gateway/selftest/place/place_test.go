@@ -60,7 +60,7 @@ func TestWhereARequestsProbeGoes(t *testing.T) {
 			assert.Equal(t, test.want, target.String())
 		}
 		assert.Equal(t, access.Binding, target.Binding)
-		assert.Equal(t, place.Of(test.host, address), place.Of(target.Host, address), "proves the place of the request")
+		assert.Equal(t, place.Of(access.Owner.Space, test.host, address), place.Of(target.Space, target.Host, address), "proves the place of the request")
 		assert.Equal(t, test.below, place.IsBelow(access, test.host), test.host)
 	}
 }

@@ -37,7 +37,7 @@ type Board interface {
 	Read(ctx context.Context, kind string) ([]board.Note, error)
 }
 
-// A Word is what is told of a place at a time.
+// A Word is what is told of a place at a time; an alarm is about those of every space.
 type Word struct {
 	Place place.Place
 	// Mode is what a proof holds for besides the place: the form of the header, and
@@ -81,7 +81,11 @@ func (w *Words) post(ctx context.Context, kind string, life time.Duration, words
 }
 
 func (w Word) name() string {
-	return strings.TrimSpace(w.Place.Domain + " " + w.Place.Router + " " + w.Mode)
+	parts := []string{w.Place.Domain, w.Place.Router}
+	if !w.Place.Space.IsZero() {
+		parts = append(parts, w.Place.Space.String())
+	}
+	return strings.TrimSpace(strings.Join(parts, " ") + " " + w.Mode)
 }
 
 // Proof returns when others have proven a place last, if that is not too long
