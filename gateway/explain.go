@@ -40,7 +40,8 @@ type Explanation struct {
 // Explain walks a request without forwarding it, by the steps of a real one from
 // the binding on, without a trace: nothing is remembered, counted, told or logged.
 // What only the request itself can show, its certificate and headers, it takes for
-// good; and the place that it would need among those in flight.
+// good; and the place that it would need among those in flight. Where the route's
+// router is not proven, the self-test looks, as it does for any request.
 func (g *Gateway) Explain(ctx context.Context, q Question) Explanation {
 	x := g.question(ctx, q)
 	e := Explanation{}

@@ -93,17 +93,18 @@ func rewrite(p *httputil.ProxyRequest) {
 // answered by ReverseProxy on the raw connection, so its line is written here.
 func noteUpstream(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
-	x.confirm()
 	x.line.Upstream = x.g.Now().Sub(x.sent)
 	x.line.UpstreamRequestID = res.Header.Get(headers.RequestID)
 	headers.OfAnswer(res.Header, x.id)
+	switched := res.StatusCode == http.StatusSwitchingProtocols
+	if switched && (request.CheckUpgrade(res.Header) != nil || len(res.Request.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1) {
+		return fmt.Errorf("%w: the app switched to a protocol that was not asked for", request.ErrMalformed)
+	}
+	x.confirm()
 	if streams.StaysOpen(res) {
 		x.streamEnds = x.g.streams.Add(streams.Stream{Permitted: x.stillAllowed(), Cut: x.cutStream, Leave: streams.Leaver(res, &x.socket)})
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		if request.CheckUpgrade(res.Header) != nil || len(res.Request.Header["Upgrade"]) != 1 || len(res.Header["Upgrade"]) != 1 {
-			return fmt.Errorf("%w: the app switched to a protocol that was not asked for", request.ErrMalformed)
-		}
+	if switched {
 		x.record(res.StatusCode)
 	}
 	return nil
