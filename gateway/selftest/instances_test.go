@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +119,20 @@ func TestWithoutTheDatabaseEachInstanceProvesForItself(t *testing.T) {
 	assert.NoError(t, w.trust(s, bound, backend))
 }
 
+// listening is a board that tells whether alarms were looked for.
+type listening struct {
+	*board.Board
+	looks atomic.Int64
+}
+
+func (l *listening) Read(ctx context.Context, kind string) ([]board.Note, error) {
+	notes, err := l.Board.Read(ctx, kind)
+	if kind == "router-alarm" {
+		l.looks.Add(1)
+	}
+	return notes, err
+}
+
 // Whatever the clocks say.
 func TestAnAlarmOfOneInstanceStopsAnother(t *testing.T) {
 	t.Parallel()
@@ -125,8 +140,10 @@ func TestAnAlarmOfOneInstanceStopsAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := proven(t)
-			second := w.gateway()
+			ear := &listening{Board: w.store.Board()}
+			second := w.gateway(func(c *selftest.Config) { c.Board = ear })
 			w.run(second)
+			w.eventually("it has started", func() bool { return ear.looks.Load() > 0 })
 			w.eventually("served by the second", func() bool { return w.trust(second, w.bound["b"], backend) == nil })
 			require.NoError(t, w.store.Board().Post(t.Context(), "router-alarm", board.Note{
 				Name: "apps.identity " + w.router.Addr(), At: w.clock.Now().Add(skew), Until: w.clock.Now().Add(5 * time.Minute),

@@ -199,8 +199,9 @@ func (t *SelfTest) conclude(s *state, target place.Target, err error, asked requ
 	t.logTurn(s, former)
 }
 
-// suspect has no space's routes trusted at a place, until its own prove the router;
-// but for those whose proof is later than since, unless that is zero.
+// suspect has no space's routes trusted at a place, until its own prove the router.
+// Unless since is zero, that is an alarm of before this instance started: those with
+// a later proof stay, and those without a verdict, for which adopt weighs it.
 func (t *SelfTest) suspect(p place.Place, reason error, since time.Time) {
 	states := t.deep.Values()
 	for _, s := range t.states {
@@ -208,8 +209,8 @@ func (t *SelfTest) suspect(p place.Place, reason error, since time.Time) {
 	}
 	for _, s := range states {
 		former := s.verdict
-		disproven := former.trusted && !since.IsZero() && former.at.After(since)
-		if s.place.OfAll() == p.OfAll() && !disproven && !errors.Is(former.reason, probe.ErrSentinel) {
+		weighed := !since.IsZero() && (!t.stands(former) || former.trusted && former.at.After(since))
+		if s.place.OfAll() == p.OfAll() && !weighed && !errors.Is(former.reason, probe.ErrSentinel) {
 			s.verdict = verdict{at: t.Now(), reason: reason}
 			s.routine.next = t.soon()
 			t.logTurn(s, former)
