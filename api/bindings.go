@@ -137,15 +137,9 @@ func (b *binding) warn(text string) { b.Warnings = append(b.Warnings, text) }
 
 func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 	var filter store.BindingFilter
-	query, err := list.Parse(r.URL.RawQuery, map[string]list.Param{
-		"guids":                  list.Strings(&filter.IDs, list.GUID),
-		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
-		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
-		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
-		"routes":                 list.Strings(&filter.Routes, envelope.RouteName),
-		"hosts":                  list.Strings(&filter.Hosts, envelope.HostName),
-		"unused_since":           list.Time(&filter.UnusedSince),
-	}, false)
+	params := envelope.BindingParams(&filter)
+	params["guids"] = list.Strings(&filter.IDs, list.GUID)
+	query, err := list.Parse(r.URL.RawQuery, params, false)
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}

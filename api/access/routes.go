@@ -72,14 +72,7 @@ func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[
 // made when it is written.
 func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 	var filter store.BindingFilter
-	query, err := list.Parse(r.URL.RawQuery, map[string]list.Param{
-		"service_instance_guids": list.Strings(&filter.InstanceIDs, list.GUID),
-		"organization_guids":     list.Strings(&filter.Organizations, list.GUID),
-		"space_guids":            list.Strings(&filter.Spaces, list.GUID),
-		"routes":                 list.Strings(&filter.Routes, envelope.RouteName),
-		"hosts":                  list.Strings(&filter.Hosts, envelope.HostName),
-		"unused_since":           list.Time(&filter.UnusedSince),
-	}, false)
+	query, err := list.Parse(r.URL.RawQuery, envelope.BindingParams(&filter), false)
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
