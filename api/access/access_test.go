@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mtls-authz/mtls-authz/grants/names"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
 	"github.com/mtls-authz/mtls-authz/rego/replay"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -231,6 +233,59 @@ func TestDecisionsAreExplainedByTheTimeThen(t *testing.T) {
 	e = b.ask(frontend, "POST", url)
 	assert.Equal(t, "no_grants", e.Reason)
 	assert.Contains(t, e.Grants[0].Because, "it expired at 2026-05-04T11:00:00Z")
+}
+
+// resolve has each name of a route stand for an app, or for nobody if it is zero.
+func (b *testbed) resolve(binding string, app identity.GUID) {
+	bound := b.store.View().Access(binding)
+	entries := map[names.Reference]names.Resolution{}
+	for _, reference := range bound.References() {
+		entries[reference] = names.Resolution{Missing: start}
+		if !app.IsZero() {
+			entries[reference] = names.Resolution{Holders: []names.Holder{{ID: app}}}
+		}
+	}
+	bound.Names.Turn(names.NewPage(entries))
+}
+
+// A grant by name is shown as it was written, with whom it stands for.
+func TestGrantsByNameAreExplained(t *testing.T) {
+	b := newTestbed(t)
+	b.create("i", `{"allow":["org:.",{"source":"app:x","methods":["GET"]}]}`)
+	b.bind("i", "b", "backend.apps.example")
+	var app identity.GUID
+	require.NoError(t, app.UnmarshalText([]byte(monitoring.App)))
+	shown := func(e explanation) (texts []string) {
+		for _, g := range e.Grants {
+			texts = append(texts, strings.TrimRight(fmt.Sprintf("%s %s: %s", g.Grant, g.StandsFor, g.Because), ": "))
+		}
+		return texts
+	}
+	const named = `{"source":"app:x","methods":["GET"]}`
+	e := b.ask(frontend, "GET", url)
+	assert.True(t, e.Allowed)
+	assert.Equal(t, []string{`"org:." cf:org:` + backend.Org, named + " : app:x was not looked up yet and allows nobody"}, shown(e))
+
+	b.update("i", `{"allow":[`+named+`]}`)
+	b.resolve("b", app)
+	e = b.ask(monitoring, "GET", url)
+	assert.True(t, e.Allowed)
+	assert.Equal(t, []string{named + " cf:app:" + monitoring.App}, shown(e), "the one that allowed")
+	e = b.ask(monitoring, "POST", url)
+	assert.Equal(t, []string{named + " cf:app:" + monitoring.App + ": method POST is not one of GET"}, shown(e))
+	assert.Contains(t, e.Remedies[0], named+" of the instance, but for this: method POST")
+	e = b.ask(backend, "GET", url)
+	assert.Equal(t, []string{named + " cf:app:" + monitoring.App + ": not the caller's, which is cf:app:" + backend.App}, shown(e))
+
+	id, _ := b.call("b", monitoring, "POST", url)
+	b.get("/v1/decisions/"+id, &e)
+	require.Empty(t, e.Warnings)
+	assert.Equal(t, []string{named + " cf:app:" + monitoring.App + ": method POST is not one of GET"}, shown(e))
+	b.resolve("b", identity.GUID{})
+	b.get("/v1/decisions/"+id, &e)
+	assert.Contains(t, fmt.Sprint(e.Warnings), "what names among the grants stand for has changed since")
+	assert.Empty(t, e.Grants)
+	assert.Equal(t, []string{named + " : app:x: no app bears this name since 2026-05-04T10:15:00Z, so it allows nobody"}, shown(b.ask(monitoring, "GET", url)))
 }
 
 func TestDecisionsBeforeThePolicyAndInMemory(t *testing.T) {

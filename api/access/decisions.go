@@ -57,16 +57,15 @@ func (a *Access) refused(r *http.Request, d sightings.Decision) (*explanation.Ex
 			return nil, err
 		}
 	}
-	b, same, err := a.asThen(r, d, e)
+	b, bound, err := a.asThen(r, d, e)
 	if err != nil {
 		return nil, err
 	}
-	if same {
-		mode, _ := grants.ParseMode(d.Mode) // what is no mode is enforced
+	if bound != nil {
 		told := a.Explain(r.Context(), gateway.Question{
-			Binding: d.Binding, Access: private(b, mode), Caller: who, Method: d.Method, URL: "https://" + d.Host + d.Path, At: d.At,
+			Binding: d.Binding, Access: bound, Caller: who, Method: d.Method, URL: "https://" + d.Host + d.Path, At: d.At,
 		})
-		if err := e.Ask(r.Context(), told.Request, b); err != nil {
+		if err := e.Ask(r.Context(), told.Request, a.Labels); err != nil {
 			return nil, err
 		}
 	}
@@ -74,23 +73,24 @@ func (a *Access) refused(r *http.Request, d sightings.Decision) (*explanation.Ex
 	return e, nil
 }
 
-// asThen is the binding of a refusal, and whether what it was decided by is still
-// in force; if not, the explanation says what has changed.
-func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Explanation) (b store.BoundRoute, same bool, err error) {
+// asThen is the binding of a refusal, and what applied to it if that is still in
+// force; if not, the explanation says what has changed.
+func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Explanation) (b store.BoundRoute, bound *grants.Access, err error) {
 	if d.Binding == "" {
-		return b, false, nil
+		return b, nil, nil
 	}
 	b, err = a.binding(r, d.Binding)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
 		e.Warn("the binding has been deleted since")
-		return store.BoundRoute{}, false, nil
+		return store.BoundRoute{}, nil, nil
 	}
 	if err != nil {
-		return b, false, err
+		return b, nil, err
 	}
-	same = true
+	mode, _ := grants.ParseMode(d.Mode) // what is no mode is enforced
+	bound = a.private(b, mode)
 	unlike := func(format string, args ...any) {
-		same = false
+		bound = nil
 		e.Warn(format, args...)
 	}
 	policy := a.Policy()
@@ -101,13 +101,16 @@ func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Ex
 		}
 		unlike("the policy has changed since: then %s, now %s; POST /v1/decide tells what the request would get now", d.PolicyRevision, now)
 	}
-	if d.Revision != max(b.Revision, b.Instance.Revision) {
+	switch {
+	case d.Revision != max(b.Revision, b.Instance.Revision):
 		unlike("the grants or the scope of the route have changed since; POST /v1/decide tells what the request would get now")
+	case bound != nil && Names(bound, d.At, policy) != d.Names:
+		unlike("what names among the grants stand for has changed since; POST /v1/decide tells what the request would get now")
 	}
 	if d.Cut {
 		unlike("the path was too long to be kept whole, so the grants cannot be compared with it")
 	}
-	return b, same, nil
+	return b, bound, nil
 }
 
 // fromMemory shows a decision that this gateway has in memory, as it was.

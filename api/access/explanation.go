@@ -3,13 +3,17 @@ package access
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"net/http"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/access/explanation"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -22,19 +26,29 @@ func (a *Access) of(ctx context.Context, told gateway.Explanation, b store.Bound
 	if l.App != "" {
 		e.Caller = &explanation.Caller{App: l.App, Space: l.Space, Org: l.Org}
 	}
-	if err := e.Ask(ctx, told.Request, b); err != nil {
+	if err := e.Ask(ctx, told.Request, a.Labels); err != nil {
 		return nil, err
 	}
 	e.Remedy(b)
 	return e, nil
 }
 
-// private is the access of a binding that no request shares.
-func private(b store.BoundRoute, mode grants.Mode) *grants.Access {
+// private is the access of a binding that no request shares. What names stand for,
+// the one in force knows.
+func (a *Access) private(b store.BoundRoute, mode grants.Mode) *grants.Access {
+	var book *names.Book
+	if inForce := a.Store.View().Access(b.ID); inForce != nil {
+		book = inForce.Names
+	}
 	return parameters.NewAccess(parameters.Bound{
-		Binding: b.ID, Route: b.Route, Owner: b.Instance.Owner, Plan: b.Instance.Plan, Revision: max(b.Revision, b.Instance.Revision),
+		Names: book, Binding: b.ID, Route: b.Route, Owner: b.Instance.Owner, Plan: b.Instance.Plan, Revision: max(b.Revision, b.Instance.Revision),
 		Instance: b.Instance.Parameters, OfBinding: b.Parameters, ReportAllowed: mode == grants.Report,
 	})
+}
+
+// Names digests what the sources by name of a route stand for; "": it has none.
+func Names(bound *grants.Access, at time.Time, policy *rego.Policy) string {
+	return hex.EncodeToString([]byte(bound.Live(at, policy.Site()).Resolution))
 }
 
 // answer shows an explanation as the client wants it.

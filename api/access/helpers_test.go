@@ -50,7 +50,7 @@ var (
 	monitoring        = playground.Monitoring.Identity()
 	tokens            = store.TokenKey("a key of the tests, 32 bytes lon")
 	start             = time.Date(2026, 5, 4, 10, 15, 0, 0, time.UTC)
-	names             = strings.NewReplacer("$frontend", frontend.App, "$monitoring", monitoring.App, "$shop", backend.Space, "$acme", backend.Org)
+	stands            = strings.NewReplacer("$frontend", frontend.App, "$monitoring", monitoring.App, "$shop", backend.Space, "$acme", backend.Org)
 )
 
 // checks is a bundle with one check.
@@ -154,16 +154,20 @@ func (answerNothing) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (b *testbed) sighted(l *line.Line, at time.Time) {
+	named := ""
+	if bound := b.store.View().Access(l.Binding); bound != nil {
+		named = access.Names(bound, at, b.policy)
+	}
 	b.store.Sightings().Note(&sightings.Decision{
 		DecisionID: l.DecisionID, At: at, Binding: l.Binding, Route: l.Route, Mode: l.Mode, Outcome: l.Auth, Policy: l.Policy, Reason: l.Reason,
-		Detail: l.Detail, App: l.App, Space: l.Space, Org: l.Org, Method: l.Method, Host: l.Host, Path: l.Path, PolicyRevision: l.PolicyRevision, Revision: l.Revision,
+		Detail: l.Detail, App: l.App, Space: l.Space, Org: l.Org, Method: l.Method, Host: l.Host, Path: l.Path, PolicyRevision: l.PolicyRevision, Revision: l.Revision, Names: named,
 	})
 }
 
 // create makes an instance of plan org in the shop; bind binds a route to it.
 func (b *testbed) create(id, raw string) {
 	b.t.Helper()
-	given, err := parameters.ParseInstance([]byte(names.Replace(raw)))
+	given, err := parameters.ParseInstance([]byte(stands.Replace(raw)))
 	require.NoError(b.t, err)
 	owner := grants.Owner{Instance: id}
 	require.NoError(b.t, owner.Org.UnmarshalText([]byte(backend.Org)))
@@ -174,7 +178,7 @@ func (b *testbed) create(id, raw string) {
 
 func (b *testbed) update(id, raw string) {
 	b.t.Helper()
-	given, err := parameters.ParseInstance([]byte(names.Replace(raw)))
+	given, err := parameters.ParseInstance([]byte(stands.Replace(raw)))
 	require.NoError(b.t, err)
 	require.NoError(b.t, b.store.UpdateInstance(b.t.Context(), store.Cause{}, id, func(i store.Instance) (store.Instance, error) {
 		i.Parameters = given
@@ -260,6 +264,7 @@ type explanation struct {
 	Grants                        []struct {
 		Grant           json.RawMessage
 		Origin, Because string
+		StandsFor       string `json:"stands_for"`
 	}
 	Checks []struct {
 		Name, Title string

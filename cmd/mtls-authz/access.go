@@ -47,6 +47,10 @@ func (g *server) sighted(l *line.Line, at time.Time) {
 		DecisionID: l.DecisionID, At: at, Binding: l.Binding, Route: l.Route, Mode: l.Mode, Outcome: l.Auth, Policy: l.Policy, Reason: l.Reason,
 		Detail: l.Detail, Method: l.Method, Host: l.Host, Path: l.Path, PolicyRevision: l.PolicyRevision, Revision: l.Revision,
 	}
+	bound := g.store.View().Access(l.Binding)
+	if policy := g.policy.Policy(); bound != nil && policy != nil && l.Auth != sightings.Allowed {
+		d.Names = access.Names(bound, at, policy)
+	}
 	if !l.RouterRejected {
 		d.App, d.Space, d.Org = l.App, l.Space, l.Org
 	}

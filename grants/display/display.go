@@ -7,8 +7,10 @@ package display
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -78,6 +80,25 @@ func (l Labels) App(guid string) string {
 		return "" // nobody was verified
 	}
 	return l.Name(grants.App, id)
+}
+
+// Beside puts what is known beside a guid; "" where nothing is.
+func Beside(known ...string) string {
+	known = slices.DeleteFunc(slices.Clone(known), func(one string) bool { return one == "" })
+	if len(known) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(known, ", ") + ")"
+}
+
+// Printable takes out of a line what would move a cell, or a terminal.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // Gone says that what the owner of a route has granted to is not there any more; "":

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 )
 
 // maxCallersShown bounds the callers and the refusals in a text.
@@ -20,7 +20,7 @@ func (a Access) Text(w io.Writer) error {
 	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	t.row("route", a.Route)
 	t.row("scope", a.Scope.words())
-	t.row("owner", "space "+a.Space+", organization "+a.Org+beside(a.Owner))
+	t.row("owner", "space "+a.Space+", organization "+a.Org+display.Beside(a.Owner))
 	t.row("binding", a.Binding+" of service instance "+a.Instance)
 	t.row("mode", a.Mode)
 	t.row("policy", a.Policy+a.checks())
@@ -28,7 +28,7 @@ func (a Access) Text(w io.Writer) error {
 	t.row()
 	t.row("WHO MAY CALL", "CONDITIONS", "ORIGIN", "EXPIRES", "LAST ALLOWED")
 	for _, g := range a.Grants {
-		t.row(g.Source+beside(g.Name), g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
+		t.row(g.Source+display.Beside(g.Name), g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
 	}
 	if len(a.Grants) == 0 {
 		t.row("nobody")
@@ -52,7 +52,7 @@ func (a Access) Text(w io.Writer) error {
 			t.row()
 			t.row("WARNINGS")
 		}
-		t.line("- " + printable(warning))
+		t.line("- " + display.Printable(warning))
 	}
 	return t.end()
 }
@@ -109,15 +109,7 @@ func (c Caller) name() string {
 	if c.App == "" {
 		return "(not verified)"
 	}
-	return "cf:app:" + c.App + beside(c.Name)
-}
-
-// beside is a name beside a guid.
-func beside(name string) string {
-	if name == "" {
-		return ""
-	}
-	return " (" + name + ")"
+	return "cf:app:" + c.App + display.Beside(c.Name)
 }
 
 func when(at *time.Time) string {
@@ -135,7 +127,7 @@ type table struct {
 
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {
-		cells[i] = printable(cmp.Or(cell, "-"))
+		cells[i] = display.Printable(cmp.Or(cell, "-"))
 	}
 	t.line(strings.Join(cells, "\t"))
 }
@@ -151,14 +143,4 @@ func (t *table) end() error {
 		t.err = err
 	}
 	return t.err
-}
-
-// printable takes out what would move a cell, or a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

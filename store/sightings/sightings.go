@@ -57,6 +57,9 @@ type Decision struct {
 	// was decided by is still in force.
 	PolicyRevision string `json:"policy_revision"`
 	Revision       int64  `json:"revision"`
+	// Names is a digest of what the route's sources by name stood for; "": it has
+	// none.
+	Names string `json:"names,omitempty"`
 }
 
 // Config configures [New]. All of it is required.

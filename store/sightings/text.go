@@ -32,5 +32,6 @@ func (d *Decision) copy() Decision {
 	c.Policy, c.Reason, c.Detail = text(d.Policy, maxField), text(d.Reason, maxField), text(d.Detail, maxField)
 	c.Method, c.Host, c.Path = text(d.Method, maxField), text(d.Host, maxField), text(d.Path, maxPath)
 	c.Mode, c.Outcome, c.PolicyRevision = text(d.Mode, maxID), text(d.Outcome, maxID), text(d.PolicyRevision, maxID)
+	c.Names = text(d.Names, maxID)
 	return c
 }

@@ -11,10 +11,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/mtls-authz/mtls-authz/gateway/refusal"
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/explain"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -59,6 +58,8 @@ type Caller struct {
 	App   string `json:"app"`
 	Space string `json:"space"`
 	Org   string `json:"org"`
+	// Name is org/space/app; "": not known, or not for the viewer.
+	Name string `json:"name,omitempty"`
 }
 
 // maxGrants bounds the grants of an explanation.
@@ -81,12 +82,16 @@ func (e *Explanation) Warn(format string, args ...any) {
 	e.Warnings = append(e.Warnings, fmt.Sprintf(format, args...))
 }
 
-// Ask asks each grant and each check about the request.
-func (e *Explanation) Ask(ctx context.Context, r *rego.Request, b store.BoundRoute) (err error) {
+// Ask asks each grant and each check about the request. labels are the names that
+// the viewer may see.
+func (e *Explanation) Ask(ctx context.Context, r *rego.Request, labels display.Labels) (err error) {
+	if e.Caller != nil {
+		e.Caller.Name = labels.App(e.Caller.App)
+	}
 	if r == nil || r.Caller.IsZero() { // the walk ended before they could matter
 		return nil
 	}
-	e.Grants, err = explain.Grants(r, rules(b, r.Policy.Site()))
+	e.Grants, err = explain.Route(r, labels)
 	if err != nil {
 		return err
 	}
@@ -94,19 +99,6 @@ func (e *Explanation) Ask(ctx context.Context, r *rego.Request, b store.BoundRou
 	e.Grants = append([]explain.Grant{}, e.Grants[:min(len(e.Grants), maxGrants)]...)
 	e.Checks = explain.Of(r.Policy).Checks(ctx, r)
 	return nil
-}
-
-// rules are all grants that could apply to a route, expired ones too.
-func rules(b store.BoundRoute, site *grants.Site) (all []grants.Rule) {
-	for _, from := range []struct {
-		origin grants.Origin
-		list   []grants.Grant
-	}{{grants.FromInstance, b.Instance.Parameters.Allow}, {grants.FromBinding, b.Parameters.Allow}, {grants.FromOperator, site.Grants}} {
-		for _, grant := range from.list {
-			all = append(all, grants.Rule{Grant: grant, Origin: from.origin})
-		}
-	}
-	return all
 }
 
 // general are the remedies that do not depend on the request.
@@ -142,7 +134,7 @@ func (e *Explanation) Remedy(b store.BoundRoute) {
 			e.Caller.Space, e.Caller.Org, b.Instance.Plan, b.Instance.Owner.Space, b.Instance.Owner.Org)
 	case e.Reason == "no_grants", e.Reason == rego.ReasonNoMatchingGrant:
 		for _, grant := range e.Grants {
-			if grant.Because != "" && !strings.HasPrefix(grant.Because, "not the caller's") {
+			if grant.Because != "" && grant.OfCaller {
 				add("the grant %s of the %s, but for this: %s", grant.Grant, grant.Origin, grant.Because)
 			}
 		}
@@ -171,7 +163,7 @@ func (e *Explanation) Text() []byte {
 	var text bytes.Buffer
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&text, "%-9s %s\n", name, printable(value))
+			fmt.Fprintf(&text, "%-9s %s\n", name, display.Printable(value))
 		}
 	}
 	line("decision", e.DecisionID)
@@ -180,7 +172,7 @@ func (e *Explanation) Text() []byte {
 	line("step", e.Step)
 	line("detail", e.Detail)
 	if e.Caller != nil {
-		line("caller", "app "+e.Caller.App+", space "+e.Caller.Space+", organization "+e.Caller.Org)
+		line("caller", "app "+e.Caller.App+display.Beside(e.Caller.Name)+", space "+e.Caller.Space+", organization "+e.Caller.Org)
 	} else {
 		line("caller", "not verified")
 	}
@@ -191,7 +183,7 @@ func (e *Explanation) Text() []byte {
 		if because == "" {
 			because = "matches"
 		}
-		line("grant", string(grant.Grant)+" ("+grant.Origin+"): "+because)
+		line("grant", string(grant.Grant)+display.Beside(grant.StandsFor, grant.Name)+" ("+grant.Origin+"): "+because)
 	}
 	for _, check := range e.Checks {
 		holds := "holds"
@@ -207,14 +199,4 @@ func (e *Explanation) Text() []byte {
 		line("warning", warning)
 	}
 	return text.Bytes()
-}
-
-// printable takes out what a terminal could obey.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
