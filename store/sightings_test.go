@@ -48,32 +48,33 @@ func TestSightingsOfAllGateways(t *testing.T) {
 		there.Sightings().Note(seen(12, "b2", "", sightings.NotEnforced, "no_certificate"))
 		require.NoError(t, there.Sightings().Write(ctx))
 
-		callers, err := here.Sightings().Callers(ctx, "b1")
+		callers, err := here.Sightings().Fresh(ctx).Callers(ctx, "b1")
 		require.NoError(t, err)
 		require.Equal(t, []string{"b1 app-2 denied 2", "b1 app-1 allowed 4"}, shown(callers))
 		require.Equal(t, start, callers[1].First)
 		require.Equal(t, start.Add(10*time.Second), callers[1].Last)
 		require.Equal(t, "space of app-1", callers[1].Space)
-		refusals, err := here.Sightings().Refusals(ctx, 20, "b1", "b2")
+		refusals, err := here.Sightings().Fresh(ctx).Refusals(ctx, 20, "b1", "b2")
 		require.NoError(t, err)
 		require.Equal(t, []string{"b2  not_enforced 1 no_certificate GET /a", "b1 app-2 denied 2 scope GET /a"}, shown(refusals))
-		refusals, err = here.Sightings().Refusals(ctx, 1, "b1", "b2")
+		require.Equal(t, []string{"decision-12", "decision-11"}, []string{refusals[0].DecisionID, refusals[1].DecisionID}, "the newest of each")
+		refusals, err = here.Sightings().Fresh(ctx).Refusals(ctx, 1, "b1", "b2")
 		require.NoError(t, err)
 		require.Len(t, refusals, 1)
-		totals, err := here.Sightings().Totals(ctx, "b1", "b2", "none")
+		totals, err := here.Sightings().Fresh(ctx).Totals(ctx, "b1", "b2", "none")
 		require.NoError(t, err)
 		require.ElementsMatch(t, []string{"b1  allowed 4", "b1  denied 2", "b2  not_enforced 1"}, shown(totals))
 
-		homes, err := there.Sightings().Homes(ctx, []string{"app-1", "never"}, []string{"space of app-2"})
+		homes, err := there.Sightings().Fresh(ctx).Homes(ctx, []string{"app-1", "never"}, []string{"space of app-2"})
 		require.NoError(t, err)
 		require.Equal(t, map[string]sightings.Home{
 			"app-1": {ID: "app-1", Space: "space of app-1", Org: "org of app-1"}, "space of app-2": {ID: "space of app-2", Space: "space of app-2", Org: "org of app-2"},
 		}, homes)
-		denial, err := here.Sightings().Denial(ctx, "decision-11")
+		denial, err := here.Sightings().Fresh(ctx).Denial(ctx, "decision-11")
 		require.NoError(t, err)
 		require.Equal(t, *seen(11, "b1", "app-2", sightings.Denied, "scope"), denial)
 		for _, id := range []string{"decision-0", "", "x' OR 1=1 --"} {
-			_, err = here.Sightings().Denial(ctx, id)
+			_, err = here.Sightings().Fresh(ctx).Denial(ctx, id)
 			require.ErrorIs(t, err, store.ErrNotFound, id)
 		}
 	})
@@ -99,13 +100,13 @@ func TestSightingsThatAnAttackerCannotPushOut(t *testing.T) {
 			}
 			require.NoError(t, s.Sightings().Write(ctx))
 		}
-		refusals, err := s.Sightings().Refusals(ctx, 1000, "b1")
+		refusals, err := s.Sightings().Fresh(ctx).Refusals(ctx, 1000, "b1")
 		require.NoError(t, err)
-		require.Len(t, refusals, 8+8+1)
+		require.Len(t, refusals, 20+20+1)
 		require.Equal(t, []string{fmt.Sprintf("b1  denied 1 no_matching_grant GET /%d", n), fmt.Sprintf("b1 attacker denied 1 no_matching_grant GET /%d", n)}, shown(refusals[:2]), "the newest win")
-		require.Equal(t, "b1 unlucky denied 1 no_matching_grant GET /a", shown(refusals)[16])
+		require.Equal(t, "b1 unlucky denied 1 no_matching_grant GET /a", shown(refusals)[40])
 		for _, id := range []string{"decision-1", "decision-2", fmt.Sprintf("attackerdecision-%d", n)} {
-			_, err = s.Sightings().Denial(ctx, id)
+			_, err = s.Sightings().Fresh(ctx).Denial(ctx, id)
 			require.NoError(t, err, id)
 		}
 
@@ -116,12 +117,12 @@ func TestSightingsThatAnAttackerCannotPushOut(t *testing.T) {
 			}
 			require.NoError(t, s.Sightings().Write(ctx))
 		}
-		callers, err := s.Sightings().Callers(ctx, "b1", "b2")
+		callers, err := s.Sightings().Fresh(ctx).Callers(ctx, "b1", "b2")
 		require.NoError(t, err)
 		require.Len(t, callers, 100+1+1)
 		require.Contains(t, shown(callers), "b1 good allowed 1", "who is allowed has places of his own")
 		require.Contains(t, shown(callers), "b2 unlucky denied 1", "and so has each binding")
-		refusals, err = s.Sightings().Refusals(ctx, 1000, "b1")
+		refusals, err = s.Sightings().Fresh(ctx).Refusals(ctx, 1000, "b1")
 		require.NoError(t, err)
 		require.Len(t, refusals, 100)
 	})
@@ -133,15 +134,63 @@ func TestSightingsAreBoundedInMemory(t *testing.T) {
 		s.Sightings().Note(seen(n, "b1", fmt.Sprintf("app-%d", n), sightings.Allowed, ""))
 	}
 	require.EqualValues(t, 1, s.Sightings().Dropped(), "one binding has a hundred places")
-	callers, err := s.Sightings().Callers(ctx, "b1") // writes
+	callers, err := s.Sightings().Fresh(ctx).Callers(ctx, "b1") // writes
 	require.NoError(t, err)
 	require.Len(t, callers, 100)
 	s.Sightings().Note(seen(1, "b1", "app-100", sightings.Allowed, ""))
 	require.EqualValues(t, 1, s.Sightings().Dropped(), "what is written makes room")
-	for n := range 12_000 { // one place is taken
-		s.Sightings().Note(seen(n, fmt.Sprintf("binding-%d", n), "app", sightings.Denied, "scope"))
+	before := s.Sightings().Dropped()
+	dropped := func(owner string, callers int) int64 {
+		already := s.Sightings().Dropped()
+		for n := range callers {
+			d := seen(n, fmt.Sprintf("%s-%d", owner, n), "app", sightings.Denied, "scope")
+			d.Owner = owner
+			s.Sightings().Note(d)
+		}
+		return s.Sightings().Dropped() - already
 	}
-	require.EqualValues(t, 1+(12_000-9_999)+(9_999-1000), s.Sightings().Dropped())
+	require.EqualValues(t, (6000-4999)+(4999-2500), dropped("greedy", 6000), "one owner gets half of the places at most")
+	require.EqualValues(t, (1200-1000)+(1000-500), dropped("later", 1200), "once half is taken, a tenth")
+	require.Zero(t, dropped("modest", 400), "and leaves room for others")
+	for n := range 20 {
+		dropped(fmt.Sprintf("owner-%d", n), 1000)
+	}
+	noted := int64(6000 + 1200 + 400 + 20*1000)
+	require.EqualValues(t, noted-9_999+(9_999-5000), s.Sightings().Dropped()-before, "10,000 callers and 5000 refusals in all")
+}
+
+// An owner of many routes takes the place of his own refusals, however many
+// callers and routes he has.
+func TestRefusalsThatAnotherOwnerCannotPushOut(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh database) {
+		s := twoInstances(t, fresh(t))
+		n := 0
+		refuse := func(owner, binding string, times int) {
+			for range times {
+				n++
+				d := seen(n, binding, "", sightings.Denied, "no_certificate")
+				d.DecisionID, d.Owner = fmt.Sprintf("%s-%d", owner, n), owner
+				s.Sightings().Note(d)
+			}
+		}
+		refuse("victim", "b1", 20)
+		require.NoError(t, s.Sightings().Write(ctx))
+		for range 5 {
+			for binding := range 210 {
+				refuse("attacker", fmt.Sprintf("of-attacker-%d", binding), 20)
+				if binding%100 == 99 {
+					require.NoError(t, s.Sightings().Write(ctx))
+				}
+			}
+			require.NoError(t, s.Sightings().Write(ctx))
+		}
+		refuse("another", "b2", 1)
+		require.NoError(t, s.Sightings().Write(ctx))
+		for _, id := range []string{"victim-1", "victim-20", fmt.Sprintf("another-%d", n), fmt.Sprintf("attacker-%d", n-1)} {
+			_, err := s.Sightings().Denial(ctx, id)
+			require.NoError(t, err, id)
+		}
+	})
 }
 
 // Texts of requests that a database would not take, or a terminal would obey.
@@ -151,10 +200,10 @@ func TestSightingsOfOddTexts(t *testing.T) {
 		d := seen(1, "b1", "app", sightings.Denied, "malformed_request")
 		d.Method, d.Path, d.Detail, d.Host = "G\x00ET\x1b[2J", "/"+strings.Repeat("a", 5000), "\xff\xfe'; DROP TABLE denials", "h\r\nost"
 		s.Sightings().Note(d)
-		got, err := s.Sightings().Denial(ctx, "decision-1")
+		got, err := s.Sightings().Fresh(ctx).Denial(ctx, "decision-1")
 		require.NoError(t, err)
 		require.Equal(t, []any{"GET[2J", 1024, true, "'; DROP TABLE denials", "host"}, []any{got.Method, len(got.Path), got.Cut, got.Detail, got.Host})
-		refusals, err := s.Sightings().Refusals(ctx, 5, "b1")
+		refusals, err := s.Sightings().Fresh(ctx).Refusals(ctx, 5, "b1")
 		require.NoError(t, err)
 		require.Equal(t, "GET[2J", refusals[0].Method)
 	})
@@ -167,11 +216,11 @@ func TestSightingsGoWithTheirBindingAndDenialsStay(t *testing.T) {
 		require.NoError(t, s.Sightings().Write(ctx))
 		s.Sightings().Note(seen(2, "b1", "app", sightings.Denied, "scope"))
 		require.NoError(t, s.DeleteBinding(ctx, by, "i", "b1"))
-		callers, err := s.Sightings().Callers(ctx, "b1")
+		callers, err := s.Sightings().Fresh(ctx).Callers(ctx, "b1")
 		require.NoError(t, err)
 		require.Empty(t, callers)
 		for _, id := range []string{"decision-1", "decision-2"} {
-			_, err = s.Sightings().Denial(ctx, id)
+			_, err = s.Sightings().Fresh(ctx).Denial(ctx, id)
 			require.NoError(t, err)
 		}
 	})
@@ -210,7 +259,7 @@ func TestSightingsOfManyGatewaysAtOnce(t *testing.T) {
 		}
 		running.Wait()
 		await(t, func() bool {
-			totals, err := reader.Sightings().Totals(ctx, "b1")
+			totals, err := reader.Sightings().Fresh(ctx).Totals(ctx, "b1")
 			require.NoError(t, err)
 			return len(totals) == 1 && totals[0].Times == int64(gateways*rounds*50)
 		})

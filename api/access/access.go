@@ -126,7 +126,7 @@ func (a *Access) Report(ctx context.Context, b store.BoundRoute, labels display.
 			r.Siblings = append(r.Siblings, sibling.Route)
 		}
 	}
-	seen := a.Store.Sightings()
+	seen := a.Store.Sightings().Fresh(ctx)
 	callers, err := seen.Callers(ctx, b.ID)
 	if err != nil {
 		return effective.Access{}, err

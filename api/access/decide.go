@@ -95,7 +95,7 @@ func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.
 		return identity.Caller{}, err
 	}
 	if given.Space == "" && given.Org == "" {
-		homes, err := a.Store.Sightings().Homes(r.Context(), []string{given.App}, nil)
+		homes, err := a.Store.Sightings().Fresh(r.Context()).Homes(r.Context(), []string{given.App}, nil)
 		if err != nil {
 			return identity.Caller{}, err
 		}

@@ -23,7 +23,7 @@ func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return envelope.Missing("decision", r.PathValue("id"))
 	}
-	d, err := a.Store.Sightings().Denial(r.Context(), id)
+	d, err := a.Store.Sightings().Fresh(r.Context()).Denial(r.Context(), id)
 	switch {
 	case err == nil:
 		e, err := a.refused(r, d)

@@ -95,7 +95,7 @@ func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *Access) count(r *http.Request, ids []string) (map[string]map[string]seen, error) {
-	totals, err := a.Store.Sightings().Totals(r.Context(), ids...)
+	totals, err := a.Store.Sightings().Fresh(r.Context()).Totals(r.Context(), ids...)
 	counted := map[string]map[string]seen{}
 	for _, one := range totals {
 		if counted[one.Binding] == nil {

@@ -141,7 +141,7 @@ func (a *Own) listOwnDenials(w http.ResponseWriter, r *http.Request) error {
 	for i, b := range found {
 		of[b.ID], ids[i] = b, b.ID
 	}
-	refusals, err := a.Store.Sightings().Refusals(r.Context(), maxOwnDenials, ids...)
+	refusals, err := a.Store.Sightings().Fresh(r.Context()).Refusals(r.Context(), maxOwnDenials, ids...)
 	if err != nil {
 		return err
 	}

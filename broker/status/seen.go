@@ -63,7 +63,7 @@ func (b *Reporter) known(ctx context.Context, instance store.Instance, bindings 
 		routes[binding.ID] = binding.Route.String()
 		ids = append(ids, binding.ID)
 	}
-	seen, labels := b.Store.Sightings(), b.Labels.Within(instance.Owner.Org)
+	seen, labels := b.Store.Sightings().Fresh(ctx), b.Labels.Within(instance.Owner.Org)
 	refusals, err := seen.Refusals(ctx, maxDenialsShown, ids...)
 	if err == nil {
 		err = b.addCallers(ctx, k, labels, ids[:min(len(ids), maxRoutesSeen)])

@@ -48,6 +48,9 @@ func (g *server) sighted(l *line.Line, at time.Time) {
 		Detail: l.Detail, Method: l.Method, Host: l.Host, Path: l.Path, PolicyRevision: l.PolicyRevision, Revision: l.Revision,
 	}
 	bound := g.store.View().Access(l.Binding)
+	if bound != nil {
+		d.Owner = bound.Owner.Org.String()
+	}
 	if policy := g.policy.Policy(); bound != nil && policy != nil && l.Auth != sightings.Allowed {
 		d.Names = access.Names(bound, at, policy)
 	}

@@ -20,6 +20,8 @@ type Sighting struct {
 	// Reason, Method and Path are of refusals that are the same; "" of the row
 	// that counts all with this outcome.
 	Reason, Method, Path string
+	// DecisionID is the newest refusal of them; "": not known.
+	DecisionID string
 	// Times is how often, as far as it was noted; First and Last are to the
 	// millisecond.
 	Times       int64
@@ -27,21 +29,25 @@ type Sighting struct {
 }
 
 // columns are those that scan takes.
-const columns = `binding_id, app, space, org, outcome, reason, method, path, times, first_at, last_at`
+const columns = `binding_id, app, space, org, outcome, reason, method, path, decision_id, times, first_at, last_at`
 
 func scan(row *sql.Rows) func() (Sighting, error) {
 	var s Sighting
 	var first, last int64
-	err := row.Scan(&s.Binding, &s.App, &s.Space, &s.Org, &s.Outcome, &s.Reason, &s.Method, &s.Path, &s.Times, &first, &last)
+	err := row.Scan(&s.Binding, &s.App, &s.Space, &s.Org, &s.Outcome, &s.Reason, &s.Method, &s.Path, &s.DecisionID, &s.Times, &first, &last)
 	s.First, s.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
 	return func() (Sighting, error) { return s, err }
 }
 
-// read writes what is noted here first, so that nobody misses his own request.
-// That may fail while the database is busy with a change: then it is there a
-// little later.
-func read[T any](ctx context.Context, s *Sightings, scan database.Scanner[T], text string, args ...any) ([]T, error) {
+// Fresh writes what is noted here, so that nobody misses his own request in what is
+// read next. That may fail while the database is busy with a change: then it is
+// there a little later.
+func (s *Sightings) Fresh(ctx context.Context) *Sightings {
 	_ = s.Write(ctx)
+	return s
+}
+
+func read[T any](ctx context.Context, s *Sightings, scan database.Scanner[T], text string, args ...any) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	list, damaged, err := database.ReadAll(ctx, s.db, scan, text, args...)
@@ -78,7 +84,7 @@ func (s *Sightings) Totals(ctx context.Context, bindings ...string) ([]Sighting,
 		return nil, nil
 	}
 	var q query
-	return read(ctx, s, scan, `SELECT binding_id, '', '', '', outcome, '', '', '', CAST(SUM(times) AS BIGINT), MIN(first_at), MAX(last_at)
+	return read(ctx, s, scan, `SELECT binding_id, '', '', '', outcome, '', '', '', '', CAST(SUM(times) AS BIGINT), MIN(first_at), MAX(last_at)
 		FROM sightings WHERE binding_id IN (`+q.list(bindings)+`) AND reason = '' GROUP BY binding_id, outcome`, q.args...)
 }
 

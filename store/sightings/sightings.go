@@ -25,7 +25,7 @@ const (
 	maxCallers, maxOfBinding = 10_000, 100
 	// maxDistinct bounds the refusals of a caller that differ, and those that are
 	// kept to be explained; maxDenials the latter in all.
-	maxDistinct, maxDenials = 5, 1000
+	maxDistinct, maxDenials = 20, 5000
 	// farewell bounds the last write, when the process ends.
 	farewell = 2 * time.Second
 )
@@ -36,8 +36,11 @@ type Decision struct {
 	At         time.Time `json:"-"`
 	// Binding is "" where the request named none rightly.
 	Binding string `json:"-"`
-	Route   string `json:"route"`
-	Mode    string `json:"mode"`
+	// Owner is whose route it is, and who shares the bounds with other owners; "":
+	// nobody's.
+	Owner string `json:"-"`
+	Route string `json:"route"`
+	Mode  string `json:"mode"`
 	// Outcome is one of the constants; Policy, Reason and Detail are those of the
 	// decision line.
 	Outcome string `json:"outcome"`
@@ -77,7 +80,7 @@ type Sightings struct {
 	seed maphash.Seed
 	// noted since the last write, by binding.
 	noted           [shards]shard
-	callers, denied atomic.Int64
+	callers, denied room
 	dropped         atomic.Int64
 	// writing holds one [Sightings.Write] at a time, which owns unwritten: what an
 	// earlier one could not write.
@@ -95,7 +98,7 @@ type key struct{ app, outcome string }
 
 // caller is what was noted of one, of one binding.
 type caller struct {
-	space, org string
+	owner, space, org string
 	count
 	distinct []refusal
 	// denials are those to be explained, the newest; next is the oldest of them.
@@ -117,12 +120,16 @@ func (c *count) add(at int64) {
 // refusal is a kind of refusals that people do not tell apart.
 type refusal struct {
 	reason, method, path string
+	// decision is the newest of them.
+	decision string
 	count
 }
 
 // New returns sightings of which none is noted yet; see [Sightings.Run].
 func New(db *database.Database, cfg Config) *Sightings {
-	return &Sightings{cfg: cfg, db: db, seed: maphash.MakeSeed(), writing: make(chan struct{}, 1)}
+	return &Sightings{
+		cfg: cfg, db: db, seed: maphash.MakeSeed(), writing: make(chan struct{}, 1), callers: room{most: maxCallers}, denied: room{most: maxDenials},
+	}
 }
 
 // Dropped is how many decisions could not be noted, because too much came between
@@ -155,10 +162,10 @@ func (s *Sightings) caller(shard *shard, d *Decision) *caller {
 	if found := callers[key{d.App, d.Outcome}]; found != nil {
 		return found
 	}
-	if len(callers) >= maxOfBinding || s.callers.Load() >= maxCallers {
+	owner := text(d.Owner, maxID)
+	if len(callers) >= maxOfBinding || !s.callers.take(owner) {
 		return nil
 	}
-	s.callers.Add(1)
 	if callers == nil {
 		callers = map[key]*caller{}
 		if shard.bindings == nil {
@@ -166,7 +173,7 @@ func (s *Sightings) caller(shard *shard, d *Decision) *caller {
 		}
 		shard.bindings[text(d.Binding, maxID)] = callers
 	}
-	fresh := &caller{space: text(d.Space, maxID), org: text(d.Org, maxID)}
+	fresh := &caller{owner: owner, space: text(d.Space, maxID), org: text(d.Org, maxID)}
 	callers[key{text(d.App, maxID), text(d.Outcome, maxID)}] = fresh
 	return fresh
 }
@@ -182,13 +189,14 @@ func (c *caller) refuse(d *Decision) {
 		r := &c.distinct[i]
 		if r.reason == d.Reason && r.method == d.Method && r.path == path {
 			r.add(d.At.UnixMilli())
+			r.decision = text(d.DecisionID, maxID)
 			return
 		}
 		if r.last < c.distinct[oldest].last {
 			oldest = i
 		}
 	}
-	fresh := refusal{reason: text(d.Reason, maxField), method: text(d.Method, maxField), path: text(path, maxPath)}
+	fresh := refusal{reason: text(d.Reason, maxField), method: text(d.Method, maxField), path: text(path, maxPath), decision: text(d.DecisionID, maxID)}
 	fresh.add(d.At.UnixMilli())
 	if len(c.distinct) < maxDistinct {
 		c.distinct = append(c.distinct, fresh)
@@ -203,10 +211,9 @@ func (s *Sightings) keep(c *caller, d *Decision) {
 	case len(c.denials) == maxDistinct:
 		c.denials[c.next] = d.copy()
 		c.next = (c.next + 1) % maxDistinct
-	case s.denied.Load() >= maxDenials:
+	case !s.denied.take(c.owner):
 		s.dropped.Add(1)
 	default:
-		s.denied.Add(1)
 		c.denials = append(c.denials, d.copy())
 	}
 }

@@ -28,6 +28,7 @@ func (d *Decision) copy() Decision {
 	c := *d
 	c.Cut = len(d.Path) > maxPath
 	c.DecisionID, c.Binding, c.App = text(d.DecisionID, maxID), text(d.Binding, maxID), text(d.App, maxID)
+	c.Owner = text(d.Owner, maxID)
 	c.Space, c.Org, c.Route = text(d.Space, maxID), text(d.Org, maxID), text(d.Route, maxPath)
 	c.Policy, c.Reason, c.Detail = text(d.Policy, maxField), text(d.Reason, maxField), text(d.Detail, maxField)
 	c.Method, c.Host, c.Path = text(d.Method, maxField), text(d.Host, maxField), text(d.Path, maxPath)

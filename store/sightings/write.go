@@ -17,10 +17,11 @@ const (
 	// callersOfBinding bounds the callers of a binding with one outcome, and
 	// apart from them its refusals that differ; refusalsOfCaller those of one
 	// caller.
-	callersOfBinding, refusalsOfCaller = 100, 8
+	callersOfBinding, refusalsOfCaller = 100, 20
 	// denialsKept bounds the refusals that can be explained, denialsOfBinding
-	// those of a binding, denialsOfCaller those of a caller there.
-	denialsKept, denialsOfBinding, denialsOfCaller = 10_000, 1000, 50
+	// those of a binding, denialsOfCaller those of a caller there. Of all, the
+	// owners with the most lose first.
+	denialsKept, denialsOfBinding, denialsOfCaller = 10_000, 1000, 200
 	// rowsAtOnce is how many rows are locked at once.
 	rowsAtOnce = 500
 )
@@ -61,7 +62,9 @@ func (s *Sightings) writeUnwritten(ctx context.Context) error {
 	left := &s.unwritten
 	for len(left.denials) > 0 {
 		part := left.denials[:min(len(left.denials), rowsAtOnce)]
-		if err := s.inTurn(ctx, func(ctx context.Context, tx *sql.Tx) error { return writeDenials(ctx, tx, part) }); err != nil {
+		if err := s.inTurn(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			return writeDenials(ctx, tx, part, len(part) == len(left.denials))
+		}); err != nil {
 			return err
 		}
 		left.denials = left.denials[len(part):]
@@ -108,9 +111,9 @@ func (s *Sightings) take() (b batch) {
 		shard.bindings = nil
 		shard.mu.Unlock()
 		for binding, callers := range bindings {
-			s.callers.Add(-int64(len(callers)))
 			for key, c := range callers {
-				s.denied.Add(-int64(len(c.denials)))
+				s.callers.leave(c.owner, 1)
+				s.denied.leave(c.owner, len(c.denials))
 				b.add(binding, key, c)
 			}
 		}
@@ -135,12 +138,13 @@ func (b *batch) add(binding string, k key, c *caller) {
 
 // upsert takes rows for its %. Both databases name the columns of VALUES column1
 // and on. Bindings that are not there any more have no row.
-const upsert = `INSERT INTO sightings (binding_id, app, outcome, reason, method, path, space, org, times, first_at, last_at)
-	SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11 FROM (VALUES %) AS seen
+const upsert = `INSERT INTO sightings (binding_id, app, outcome, reason, method, path, space, org, decision_id, times, first_at, last_at)
+	SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12 FROM (VALUES %) AS seen
 	WHERE EXISTS (SELECT 1 FROM bindings WHERE id = column1)
 	ORDER BY column1, column2, column3, column4, column5, column6
 	ON CONFLICT (binding_id, app, outcome, reason, method, path) DO UPDATE SET
-		space = excluded.space, org = excluded.org, times = sightings.times + excluded.times,
+		space = excluded.space, org = excluded.org,
+		decision_id = CASE WHEN excluded.last_at < sightings.last_at THEN sightings.decision_id ELSE excluded.decision_id END, times = sightings.times + excluded.times,
 		first_at = CASE WHEN excluded.first_at < sightings.first_at THEN excluded.first_at ELSE sightings.first_at END,
 		last_at = CASE WHEN excluded.last_at > sightings.last_at THEN excluded.last_at ELSE sightings.last_at END`
 
@@ -159,7 +163,7 @@ func writeRows(ctx context.Context, tx *sql.Tx, rows []row) error {
 	bindings := make([]string, len(rows))
 	for i, r := range rows {
 		bindings[i] = r.binding
-		values[i] = q.row("TEXT", r.binding, r.app, r.outcome, r.reason, r.method, r.path, r.space, r.org) + ", " + q.row("BIGINT", r.times, r.first, r.last)
+		values[i] = q.row("TEXT", r.binding, r.app, r.outcome, r.reason, r.method, r.path, r.space, r.org, r.decision) + ", " + q.row("BIGINT", r.times, r.first, r.last)
 		values[i] = "(" + values[i] + ")"
 	}
 	if _, err := tx.ExecContext(ctx, strings.Replace(upsert, "%", strings.Join(values, ", "), 1), q.args...); err != nil {
@@ -171,7 +175,7 @@ func writeRows(ctx context.Context, tx *sql.Tx, rows []row) error {
 }
 
 // insertDenials takes rows for its %.
-const insertDenials = `INSERT INTO denials (decision_id, binding_id, app, content, made_at) VALUES % ON CONFLICT (decision_id) DO NOTHING`
+const insertDenials = `INSERT INTO denials (decision_id, binding_id, app, owner, content, made_at) VALUES % ON CONFLICT (decision_id) DO NOTHING`
 
 // pruneDenials takes bindings for its %.
 const pruneDenials = `DELETE FROM denials WHERE decision_id IN (
@@ -179,10 +183,16 @@ const pruneDenials = `DELETE FROM denials WHERE decision_id IN (
 		SELECT decision_id, ROW_NUMBER() OVER (PARTITION BY binding_id ORDER BY made_at DESC, decision_id) AS place,
 			ROW_NUMBER() OVER (PARTITION BY binding_id, app ORDER BY made_at DESC, decision_id) AS of_caller
 		FROM denials WHERE binding_id IN (%)) AS placed
-	WHERE place > $1 OR of_caller > $2)
-	OR decision_id IN (SELECT decision_id FROM denials ORDER BY made_at DESC, decision_id LIMIT 100000 OFFSET $3)`
+	WHERE place > $1 OR of_caller > $2)`
 
-func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision) error {
+// shareDenials keeps of each owner its newest, so many that all together fit.
+const shareDenials = `DELETE FROM denials WHERE decision_id IN (
+	SELECT decision_id FROM (
+		SELECT decision_id, made_at, ROW_NUMBER() OVER (PARTITION BY owner ORDER BY made_at DESC, decision_id) AS place FROM denials) AS placed
+	ORDER BY place, made_at DESC, decision_id LIMIT 100000 OFFSET $1)`
+
+// writeDenials writes a part; with the last one it looks whether all are too many.
+func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision, last bool) error {
 	var q query
 	values, bindings := make([]string, len(denials)), make([]string, len(denials))
 	for i := range denials {
@@ -192,15 +202,21 @@ func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision) error {
 			return err
 		}
 		bindings[i] = d.Binding
-		values[i] = "(" + q.row("TEXT", d.DecisionID, d.Binding, d.App, string(content)) + ", " + q.row("BIGINT", d.At.UnixMilli()) + ")"
+		values[i] = "(" + q.row("TEXT", d.DecisionID, d.Binding, d.App, d.Owner, string(content)) + ", " + q.row("BIGINT", d.At.UnixMilli()) + ")"
 	}
 	_, err := tx.ExecContext(ctx, strings.Replace(insertDenials, "%", strings.Join(values, ", "), 1), q.args...)
 	if err != nil {
 		return err
 	}
 	slices.Sort(bindings)
-	q = query{args: []any{denialsOfBinding, denialsOfCaller, denialsKept}}
-	_, err = tx.ExecContext(ctx, strings.Replace(pruneDenials, "%", q.list(slices.Compact(bindings)), 1), q.args...)
+	q = query{args: []any{denialsOfBinding, denialsOfCaller}}
+	if _, err = tx.ExecContext(ctx, strings.Replace(pruneDenials, "%", q.list(slices.Compact(bindings)), 1), q.args...); err != nil || !last {
+		return err
+	}
+	total, err := database.ReadNumber(ctx, tx, `SELECT COUNT(*) FROM denials`)
+	if err == nil && total > denialsKept {
+		_, err = tx.ExecContext(ctx, shareDenials, denialsKept)
+	}
 	return err
 }
 
