@@ -1,6 +1,9 @@
 package names
 
 import (
+	"hash/maphash"
+	"iter"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -43,20 +46,84 @@ func (r Resolution) At(now time.Time) []Holder {
 	return slices.DeleteFunc(slices.Clone(r.Holders), ended)
 }
 
+// leaves is how many parts a page has: what changes copies the part that it is in.
+const leaves = 256
+
 // A Page is a book as it is at one moment. It is immutable; its address tells it
 // apart from others. The nil Page is empty.
-type Page struct{ entries map[Reference]Resolution }
+type Page struct {
+	leaves [leaves]map[Reference]Resolution
+	length int
+}
 
-// NewPage makes a page of entries, which are the caller's no more.
-func NewPage(entries map[Reference]Resolution) *Page { return &Page{entries} }
+var seed = maphash.MakeSeed()
+
+func leafOf(r Reference) int { return int(maphash.Comparable(seed, r) % leaves) }
+
+// NewPage makes a page of entries.
+func NewPage(entries map[Reference]Resolution) *Page { return (*Page)(nil).With(entries, nil) }
+
+// With is the page with these entries changed or added, and those gone.
+func (p *Page) With(changed map[Reference]Resolution, gone []Reference) *Page {
+	next := &Page{}
+	if p != nil {
+		*next = *p
+	}
+	var own [leaves]bool
+	leaf := func(r Reference) map[Reference]Resolution {
+		i := leafOf(r)
+		if !own[i] {
+			own[i] = true
+			if next.leaves[i] = maps.Clone(next.leaves[i]); next.leaves[i] == nil {
+				next.leaves[i] = map[Reference]Resolution{}
+			}
+		}
+		return next.leaves[i]
+	}
+	for r, found := range changed {
+		leaf(r)[r] = found
+	}
+	for _, r := range gone {
+		delete(leaf(r), r)
+	}
+	next.length = 0
+	for i := range next.leaves {
+		next.length += len(next.leaves[i])
+	}
+	return next
+}
 
 // Look returns what a reference stands for, and whether it was ever looked up.
 func (p *Page) Look(r Reference) (Resolution, bool) {
 	if p == nil {
 		return Resolution{}, false
 	}
-	found, ok := p.entries[r]
+	found, ok := p.leaves[leafOf(r)][r]
 	return found, ok
+}
+
+// Len is how many names were looked up.
+func (p *Page) Len() int {
+	if p == nil {
+		return 0
+	}
+	return p.length
+}
+
+// All are the entries, in no order.
+func (p *Page) All() iter.Seq2[Reference, Resolution] {
+	return func(yield func(Reference, Resolution) bool) {
+		if p == nil {
+			return
+		}
+		for _, leaf := range p.leaves {
+			for r, found := range leaf {
+				if !yield(r, found) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A Book has the newest page. The nil Book is empty. It is safe for concurrent
@@ -73,11 +140,3 @@ func (b *Book) Page() *Page {
 
 // Turn makes a page the newest.
 func (b *Book) Turn(p *Page) { b.page.Store(p) }
-
-// Len is how many names were looked up.
-func (p *Page) Len() int {
-	if p == nil {
-		return 0
-	}
-	return len(p.entries)
-}
