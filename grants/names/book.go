@@ -49,14 +49,24 @@ func (r Resolution) At(now time.Time) []Holder {
 // leaves is how many parts a page has: what changes copies the part that it is in.
 const leaves = 256
 
-// A Page is a book as it is at one moment. It is immutable; its address tells it
-// apart from others. The nil Page is empty.
+// A Page is a book as it is at one moment. It is immutable. The nil Page is empty.
 type Page struct {
-	leaves [leaves]map[Reference]Resolution
+	number uint64
+	leaves [leaves]leaf
 	length int
 }
 
-var seed = maphash.MakeSeed()
+type leaf struct {
+	entries map[Reference]Resolution
+	// since is the number of the first page that it is in.
+	since uint64
+}
+
+var (
+	seed = maphash.MakeSeed()
+	// pages numbers all pages of the process.
+	pages atomic.Uint64
+)
 
 func leafOf(r Reference) int { return int(maphash.Comparable(seed, r) % leaves) }
 
@@ -69,28 +79,48 @@ func (p *Page) With(changed map[Reference]Resolution, gone []Reference) *Page {
 	if p != nil {
 		*next = *p
 	}
-	var own [leaves]bool
-	leaf := func(r Reference) map[Reference]Resolution {
-		i := leafOf(r)
-		if !own[i] {
-			own[i] = true
-			if next.leaves[i] = maps.Clone(next.leaves[i]); next.leaves[i] == nil {
-				next.leaves[i] = map[Reference]Resolution{}
-			}
+	next.number = pages.Add(1)
+	if p == nil { // what was before is not known
+		for i := range next.leaves {
+			next.leaves[i].since = next.number
 		}
-		return next.leaves[i]
+	}
+	own := func(r Reference) map[Reference]Resolution {
+		one := &next.leaves[leafOf(r)]
+		if one.since != next.number {
+			one.since, one.entries = next.number, maps.Clone(one.entries)
+		}
+		if one.entries == nil {
+			one.entries = map[Reference]Resolution{}
+		}
+		return one.entries
 	}
 	for r, found := range changed {
-		leaf(r)[r] = found
+		own(r)[r] = found
 	}
 	for _, r := range gone {
-		delete(leaf(r), r)
+		delete(own(r), r)
 	}
 	next.length = 0
 	for i := range next.leaves {
-		next.length += len(next.leaves[i])
+		next.length += len(next.leaves[i].entries)
 	}
 	return next
+}
+
+// Number tells pages apart; later pages of a book have higher ones. 0 is the nil
+// Page's.
+func (p *Page) Number() uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.number
+}
+
+// Since reports whether a reference may stand for something else in this page than
+// in an earlier one of its book, by that one's number.
+func (p *Page) Since(number uint64, r Reference) bool {
+	return p != nil && (number == 0 || p.leaves[leafOf(r)].since > number)
 }
 
 // Look returns what a reference stands for, and whether it was ever looked up.
@@ -98,7 +128,7 @@ func (p *Page) Look(r Reference) (Resolution, bool) {
 	if p == nil {
 		return Resolution{}, false
 	}
-	found, ok := p.leaves[leafOf(r)][r]
+	found, ok := p.leaves[leafOf(r)].entries[r]
 	return found, ok
 }
 
@@ -116,8 +146,8 @@ func (p *Page) All() iter.Seq2[Reference, Resolution] {
 		if p == nil {
 			return
 		}
-		for _, leaf := range p.leaves {
-			for r, found := range leaf {
+		for _, one := range p.leaves {
+			for r, found := range one.entries {
 				if !yield(r, found) {
 					return
 				}
