@@ -146,7 +146,7 @@ var onlyHome = map[string][]string{
 	"github.com/open-policy-agent/opa":           {"rego", "rego/bundle", "cmd/mtls-authz", "rego/gate", "rego/gate/bounds", "rego/gate/guard", "rego/gate/names", "rego/gate/names/keys", "rego/source", "rego/reads", "rego/author", "rego/author/release", "rego/explain"},
 	"github.com/redis/go-redis":                  {"cache", "cmd/mtls-authz", "cache/server"},
 	"code.cloudfoundry.org/brokerapi":            {"broker", "broker/osb"},
-	"database/sql":                               {"store", "store/board", "store/database", "store/list", "store/record", "store/view", "store/resolution", "store/sightings"},
+	"database/sql":                               {"store", "store/board", "store/database", "store/list", "store/record", "store/view", "store/resolution", "store/sightings", "store/usage"},
 	"modernc.org/sqlite":                         {"store/database"},
 	"github.com/pressly/goose":                   {"store/database"},
 	"github.com/jackc/pgx":                       {"store/database"},

@@ -36,8 +36,8 @@ type Config struct {
 	Lister Lister
 	// Resolutions keep what was found, for all gateways.
 	Resolutions *resolution.Resolutions
-	// References are the names to look up.
-	References func() map[names.Reference]bool
+	// References are the names to look up; another set if they have changed.
+	References func() *names.Set
 	// Grace is for how long a former holder of a name stands for it, while it
 	// exists. 0: not at all.
 	Grace time.Duration
@@ -63,14 +63,26 @@ const (
 type Directory struct {
 	cfg Config
 
-	mu     sync.Mutex
 	labels *lru.Cache[entity, label]
-	wanted map[entity]bool
+	mu     sync.Mutex
+	asked  map[entity]bool
 
-	// Of the goroutine of Run: what was logged last, so that it is not logged
-	// again, and the new names that were looked up and not seen.
-	told  string
-	tried map[names.Reference]bool
+	// Of the goroutine of Run.
+	rounds
+}
+
+// rounds is how looking up goes.
+type rounds struct {
+	// told is what was logged last, so that it is not logged again.
+	told string
+	// took is how long it took to look every name up.
+	took time.Duration
+	// wanted and page are what was last compared, news are the names of the one that
+	// are not in the other, tried those of them that were looked up and not seen.
+	wanted *names.Set
+	page   *names.Page
+	news   []names.Reference
+	tried  map[names.Reference]bool
 }
 
 // New returns a directory; see [Directory.Run].
@@ -82,7 +94,7 @@ func New(cfg Config) *Directory {
 		cfg.Now = time.Now
 	}
 	labels, _ := lru.New[entity, label](maxLabels) // its only error is a size below one
-	return &Directory{cfg: cfg, labels: labels, wanted: map[entity]bool{}, tried: map[names.Reference]bool{}}
+	return &Directory{cfg: cfg, labels: labels, asked: map[entity]bool{}, rounds: rounds{tried: map[names.Reference]bool{}}}
 }
 
 // Run looks names up until its context ends.
@@ -120,50 +132,77 @@ func (d *Directory) tell(ctx context.Context, err error) {
 	d.cfg.Log.Warn("names cannot be looked up; what is known stays", slog.String("error", err.Error()))
 }
 
+// share is the part of the time that looking every name up may take: where it
+// takes long, it is done less often.
+const share = 4
+
 // resolveSome looks up what it is this gateway's turn for. Without the store,
 // there are no turns.
 func (d *Directory) resolveSome(ctx context.Context) {
-	wanted := d.cfg.References()
-	page := d.cfg.Resolutions.Book().Page()
-	if len(wanted) == 0 && page.Len() == 0 {
+	wanted, page := d.cfg.References(), d.cfg.Resolutions.Book().Page()
+	if wanted.Len() == 0 && page.Len() == 0 {
 		return
 	}
-	mine, err := d.cfg.Resolutions.TakeTurn(ctx, resolution.Round, d.cfg.Interval)
+	mine, err := d.cfg.Resolutions.TakeTurn(ctx, resolution.Round, max(d.cfg.Interval, share*d.took))
 	if err != nil {
 		return
 	}
 	if mine {
-		d.tell(ctx, d.Resolve(ctx, wanted, true))
+		started := time.Now()
+		d.tell(ctx, d.Resolve(ctx, wanted))
+		d.took = time.Since(started)
 		return
 	}
-	maps.DeleteFunc(d.tried, func(r names.Reference, _ bool) bool { return !wanted[r] })
-	news := maps.Clone(wanted)
-	maps.DeleteFunc(news, func(r names.Reference, _ bool) bool {
-		_, known := page.Look(r)
-		return known || d.tried[r]
-	})
-	if len(news) == 0 {
+	d.compare(wanted, page)
+	if len(d.news) == 0 {
 		return
 	}
 	if mine, err = d.cfg.Resolutions.TakeTurn(ctx, resolution.News, newsInterval); err != nil || !mine {
 		return
 	}
-	if err = d.Resolve(ctx, news, false); err == nil || errors.Is(err, ErrHidden) {
-		maps.Copy(d.tried, news)
+	if err = d.ResolveNew(ctx, d.news); err == nil || errors.Is(err, ErrHidden) {
+		for _, r := range d.news {
+			d.tried[r] = true
+		}
+		d.wanted = nil // compare again
 	}
 	d.tell(ctx, err)
 }
 
-// Resolve looks names up and keeps what it finds; all tells that there are no
-// others, so that what else is kept is forgotten. On an error other
-// than [ErrHidden] nothing changes.
-func (d *Directory) Resolve(ctx context.Context, wanted map[names.Reference]bool, all bool) error {
+// compare finds the news, if anything has changed.
+func (d *Directory) compare(wanted *names.Set, page *names.Page) {
+	if wanted == d.wanted && page == d.page {
+		return
+	}
+	d.wanted, d.page, d.news = wanted, page, nil
+	maps.DeleteFunc(d.tried, func(r names.Reference, _ bool) bool { return !wanted.Has(r) })
+	for r := range wanted.All() {
+		if _, known := page.Look(r); !known && !d.tried[r] {
+			d.news = append(d.news, r)
+		}
+	}
+}
+
+// Resolve looks every name up and keeps what it finds; what else is kept is
+// forgotten. On an error other than [ErrHidden] nothing changes, unless the store
+// fails on the way.
+func (d *Directory) Resolve(ctx context.Context, wanted *names.Set) error {
+	return d.resolve(ctx, slices.Collect(wanted.All()), func(r names.Reference) bool { return !wanted.Has(r) })
+}
+
+// ResolveNew is [Directory.Resolve] for some names, and leaves the others as they
+// are.
+func (d *Directory) ResolveNew(ctx context.Context, wanted []names.Reference) error {
+	return d.resolve(ctx, wanted, func(names.Reference) bool { return false })
+}
+
+func (d *Directory) resolve(ctx context.Context, wanted []names.Reference, unused func(names.Reference) bool) error {
 	saving, err := d.cfg.Resolutions.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	known := saving.Known()
-	found, err := d.find(ctx, slices.Collect(maps.Keys(wanted)))
+	found, err := d.find(ctx, wanted)
 	if err != nil {
 		return err
 	}
@@ -174,15 +213,15 @@ func (d *Directory) Resolve(ctx context.Context, wanted map[names.Reference]bool
 	now := d.cfg.Now().UTC().Truncate(time.Millisecond) // as the store keeps times
 	changed := map[names.Reference]names.Resolution{}
 	for reference, present := range found {
-		before, looked := known[reference]
+		before, looked := known.Look(reference)
 		after := d.settle(reference, before, present, there, now)
 		if !looked || !same(before, after) {
 			changed[reference] = after
 		}
 	}
 	var forget []names.Reference
-	for reference := range known {
-		if all && !wanted[reference] {
+	for reference := range known.All() {
+		if unused(reference) {
 			forget = append(forget, reference)
 		}
 	}
@@ -190,7 +229,8 @@ func (d *Directory) Resolve(ctx context.Context, wanted map[names.Reference]bool
 		return err
 	}
 	for reference, after := range changed {
-		d.log(reference, known[reference], after)
+		before, _ := known.Look(reference)
+		d.log(reference, before, after)
 	}
 	if len(found) < len(wanted) {
 		return ErrHidden

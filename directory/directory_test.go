@@ -178,24 +178,34 @@ func TestNamesThatNobodyUsesAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	frontend := w.of("app:frontend")
 	require.NoError(t, w.look())
-	require.NoError(t, w.Resolve(t.Context(), nil, true))
+	require.NoError(t, w.Resolve(t.Context(), nil))
 	_, known := w.store.Names().Book().Page().Look(frontend)
 	require.False(t, known)
 }
 
+// Of spaces with many names the list is read, of others the names are asked for.
 func TestThousandsOfNames(t *testing.T) {
 	w := newWorld(t)
 	want := map[names.Reference]string{}
-	for i := range 400 {
-		id, name := fmt.Sprintf("d76446a1-f429-4444-8797-0000000f%04x", i), "app-"+strconv.Itoa(i)
-		w.cloud.Put(capi.Apps, capi.Entity{GUID: id, Name: name, Parent: shop})
-		want[w.of("app:"+name)] = id
+	add := func(n int, space, spaceName string) {
+		id, name := fmt.Sprintf("d76446a1-f429-4444-8797-0000000f%04x", n), "app-"+strconv.Itoa(n)
+		w.cloud.Put(capi.Apps, capi.Entity{GUID: id, Name: name, Parent: space})
+		want[w.of("app:"+spaceName+"/"+name)] = id
+	}
+	for n := range 400 {
+		add(n, shop, "shop")
+	}
+	for n := range 300 {
+		space, name := fmt.Sprintf("6755b19d-c543-4e0c-a4b3-0000000f%04x", n), "space-"+strconv.Itoa(n)
+		w.cloud.Put(capi.Spaces, capi.Entity{GUID: space, Name: name, Parent: acme})
+		add(1000+n, space, name)
 	}
 	require.NoError(t, w.look())
 	for reference, id := range want {
 		w.standsFor(reference, id)
 	}
-	require.LessOrEqual(t, w.cloud.Calls("/v3/apps"), 20, "in batches")
+	require.Equal(t, 1+300/50, w.cloud.Calls("/v3/apps"), "in batches")
+	require.Equal(t, 1, w.cloud.Calls("/v3/spaces"))
 	for _, call := range w.cloud.Queries() {
 		require.Less(t, len(call), 8000)
 	}

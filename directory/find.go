@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -16,11 +15,6 @@ const (
 	orgsPath   = "/v3/organizations"
 	spacesPath = "/v3/spaces"
 	appsPath   = "/v3/apps"
-
-	// maxValues and maxBytes bound a list of values in a query: servers in between
-	// take lines of 8 KiB.
-	maxValues = 50
-	maxBytes  = 3000
 )
 
 // guid is one of Cloud Controller's; zero where it is none that a certificate
@@ -73,12 +67,6 @@ func (d *Directory) list(ctx context.Context, path string, query url.Values, fou
 		found(page)
 		return nil
 	})
-}
-
-// placed is a name in a space or an org.
-type placed struct {
-	in   identity.GUID
-	name string
 }
 
 // find returns what bears each name; names of orgs that the client cannot see are
@@ -159,24 +147,30 @@ func (d *Directory) existing(ctx context.Context, byPath map[string][]identity.G
 // named looks names up in their places.
 func (d *Directory) named(ctx context.Context, path, within string, wanted []placed, in func(resource) identity.GUID) (map[placed]identity.GUID, error) {
 	found := map[placed]identity.GUID{}
-	slices.SortFunc(wanted, func(a, b placed) int {
-		if c := compare(a.in, b.in); c != 0 {
-			return c
+	look := func(places []identity.GUID, called []string) error {
+		query := url.Values{within: {joined(texts(places))}}
+		if len(called) > 0 {
+			query.Set("names", joined(called))
 		}
-		return strings.Compare(a.name, b.name)
-	})
-	for chunk := range chunks(slices.Compact(wanted)) {
-		places, called := []identity.GUID{}, map[string]bool{}
-		for _, one := range chunk {
-			called[one.name], places = true, append(places, one.in)
-		}
-		query := url.Values{"names": {joined(slices.Sorted(maps.Keys(called)))}, within: {joined(texts(unique(places)))}}
-		err := d.list(ctx, path, query, func(page list) {
+		return d.list(ctx, path, query, func(page list) {
 			for _, r := range page.Resources {
 				found[placed{in(r), r.Name}] = r.ID.GUID // where it is, not where it was asked for
 			}
 		})
-		if err != nil {
+	}
+	few, whole := sparse(wanted)
+	for chunk := range chunks(few) {
+		var places []identity.GUID
+		called := map[string]bool{}
+		for _, one := range chunk {
+			called[one.name], places = true, append(places, one.in)
+		}
+		if err := look(unique(places), slices.Sorted(maps.Keys(called))); err != nil {
+			return nil, err
+		}
+	}
+	for places := range slices.Chunk(whole, maxValues) {
+		if err := look(places, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -228,46 +222,4 @@ func bears(labels, wanted map[string]string) bool {
 		}
 	}
 	return true
-}
-
-// joined writes a list in a query. Cloud Controller decodes each value once more
-// after it has split them.
-func joined(values []string) string {
-	escaped := make([]string, len(values))
-	for i, value := range values {
-		escaped[i] = url.PathEscape(value)
-	}
-	return strings.Join(escaped, ",")
-}
-
-// chunks cuts a list so that each part fits into a query.
-func chunks(wanted []placed) func(yield func([]placed) bool) {
-	return func(yield func([]placed) bool) {
-		from, bytes := 0, 0
-		for i, one := range wanted {
-			length := 5 * len(one.name) // as a rule; escaped twice it may be more
-			if i > from && (i-from == maxValues || bytes+length > maxBytes) {
-				if !yield(wanted[from:i]) {
-					return
-				}
-				from, bytes = i, 0
-			}
-			bytes += length
-		}
-		if from < len(wanted) {
-			yield(wanted[from:])
-		}
-	}
-}
-
-func unique(ids []identity.GUID) []identity.GUID {
-	return slices.Compact(slices.SortedFunc(slices.Values(ids), compare))
-}
-
-func texts(ids []identity.GUID) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = id.String()
-	}
-	return out
 }

@@ -52,8 +52,8 @@ func (d *Directory) Label(kind grants.Kind, id identity.GUID) Label {
 	if age := d.cfg.Now().Sub(found.read); !ok || age > labelLife || age < 0 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if len(d.wanted) < maxWanted {
-			d.wanted[one] = true
+		if len(d.asked) < maxWanted {
+			d.asked[one] = true
 		}
 	}
 	return found.Label
@@ -62,8 +62,8 @@ func (d *Directory) Label(kind grants.Kind, id identity.GUID) Label {
 // fetchLabels asks for the labels that somebody wanted.
 func (d *Directory) fetchLabels(ctx context.Context) {
 	d.mu.Lock()
-	wanted := d.wanted
-	d.wanted = map[entity]bool{}
+	wanted := d.asked
+	d.asked = map[entity]bool{}
 	d.mu.Unlock()
 	byKind := map[grants.Kind][]identity.GUID{}
 	for one := range maps.Keys(wanted) {

@@ -10,10 +10,11 @@ import (
 
 // formers are the holders of names that do not bear them any more, by the list
 // of Cloud Controller that they would be in.
-func formers(known map[names.Reference]names.Resolution, found map[names.Reference][]identity.GUID) map[string][]identity.GUID {
+func formers(known *names.Page, found map[names.Reference][]identity.GUID) map[string][]identity.GUID {
 	all := map[string][]identity.GUID{}
 	for reference, present := range found {
-		for _, h := range known[reference].Holders {
+		before, _ := known.Look(reference)
+		for _, h := range before.Holders {
 			if !slices.Contains(present, h.ID) {
 				path := appsPath
 				if reference.Name.Kind == names.Space {

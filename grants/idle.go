@@ -19,7 +19,7 @@ type Idle struct {
 
 // Idle returns them at now, the operator's included.
 func (a *Access) Idle(now time.Time, site *Site) Idle {
-	in := lookup{a.Owner, a.page()}
+	in := lookup{a.Owner, a.Names.Page()}
 	lists := [][]Rule{site.rules()}
 	add := func(rules []Rule, named bool) {
 		resolved, _ := in.resolve(rules, named)

@@ -120,7 +120,7 @@ func (a *Access) Namings() []Naming {
 	if !a.named && (a.common == nil || !a.common.named) {
 		return nil
 	}
-	page := a.page()
+	page := a.Names.Page()
 	var list []Naming
 	lists := [][]Rule{a.own}
 	if a.common != nil {

@@ -10,6 +10,8 @@ package names
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode"
@@ -179,6 +181,38 @@ func (n Name) From(org, space identity.GUID) Reference {
 		space = identity.GUID{}
 	}
 	return Reference{Org: org, Space: space, Name: n}
+}
+
+// A Set is a number of references. It is immutable; its address tells it apart
+// from others. The nil Set is empty.
+type Set struct{ references map[Reference]bool }
+
+// NewSet makes a set of references, of which some may be there more than once.
+func NewSet(references iter.Seq[Reference]) *Set {
+	all := map[Reference]bool{}
+	for r := range references {
+		all[r] = true
+	}
+	return &Set{all}
+}
+
+// Has reports whether a reference is in the set.
+func (s *Set) Has(r Reference) bool { return s != nil && s.references[r] }
+
+// Len is how many references there are.
+func (s *Set) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.references)
+}
+
+// All are the references, in no order.
+func (s *Set) All() iter.Seq[Reference] {
+	if s == nil {
+		return func(func(Reference) bool) {}
+	}
+	return maps.Keys(s.references)
 }
 
 // clip bounds outside input that is quoted in an error.
