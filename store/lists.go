@@ -20,6 +20,8 @@ type (
 	AuditFilter = list.AuditFilter
 	// BoundRoute is a binding with what is known around it.
 	BoundRoute = list.BoundRoute
+	// BoundID is a binding by its id.
+	BoundID = list.BoundID
 )
 
 // Instances returns a page of the instances that the filter selects, by when
@@ -51,6 +53,16 @@ func (s *Store) AllBindings(ctx context.Context, f BindingFilter, p Page) (found
 			found[i].LastUsed = last
 		}
 	}
+	return found, total, err
+}
+
+// BindingIDs does the same and reads of each binding only its id and route: however
+// large parameters are, a page of it is small.
+func (s *Store) BindingIDs(ctx context.Context, f BindingFilter, p Page) (found []BoundID, total int, err error) {
+	err = s.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		found, total, err = list.IDs(ctx, tx, f, p)
+		return err
+	})
 	return found, total, err
 }
 

@@ -235,14 +235,21 @@ func (a *Access) bindingFor(r *http.Request, host, path string) (store.BoundRout
 		for _, one := range part {
 			filter.Routes = append(filter.Routes, one.String())
 		}
-		found, _, err := a.Store.AllBindings(r.Context(), filter, store.Page{Number: 1, Size: 5000, Descending: true})
-		if _, other := envelope.Damages(err); other != nil {
-			return store.BoundRoute{}, other
+		found, _, err := a.Store.BindingIDs(r.Context(), filter, store.Page{Number: 1, Size: 5000, Descending: true})
+		if err != nil {
+			return store.BoundRoute{}, err
 		}
 		for _, one := range part {
 			for _, b := range found {
-				if b.Route == one {
-					return b, nil
+				if b.Route != one.String() {
+					continue
+				}
+				full, err := a.binding(r, b.ID)
+				if _, other := envelope.Damages(err); other != nil && !errors.Is(err, store.ErrNotFound) {
+					return store.BoundRoute{}, other
+				}
+				if err == nil {
+					return full, nil
 				}
 			}
 		}

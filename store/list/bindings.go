@@ -33,7 +33,11 @@ func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) 
 	bindings := table[record.Binding]{
 		`bindings`, record.BindingColumns, record.ScanBinding,
 		[2]string{`created_at`, `id`},
-		`LENGTH(parameters) + (SELECT LENGTH(instances.parameters) FROM instances WHERE instances.id = bindings.instance_id)`,
+		`LENGTH(parameters)`,
+		// Each instance is read once, however many of its bindings are on the page.
+		func(page string) string {
+			return `SELECT SUM(LENGTH(parameters)) FROM instances WHERE id IN (SELECT instance_id` + page + `)`
+		},
 	}
 	page, total, damaged := bindings.read(ctx, q, f.conditions(), p)
 	if len(page) == 0 {
@@ -62,6 +66,20 @@ func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) 
 		list = append(list, BoundRoute{Binding: binding, Instance: instance, LastUsed: lastUsed[binding.ID], Others: others})
 	}
 	return list, total, errors.Join(append(broken, damaged)...)
+}
+
+// A BoundID is a binding by its id, without what can be large.
+type BoundID struct{ ID, InstanceID, Route string }
+
+// IDs reads a page of the bindings as [Bindings] does. Whether one is damaged it
+// does not look.
+func IDs(ctx context.Context, q database.Querier, f BindingFilter, p Page) ([]BoundID, int, error) {
+	ids := table[BoundID]{`bindings`, `id, instance_id, route`, func(row *sql.Rows) func() (BoundID, error) {
+		var one BoundID
+		err := row.Scan(&one.ID, &one.InstanceID, &one.Route)
+		return func() (BoundID, error) { return one, err }
+	}, [2]string{`created_at`, `id`}, `0`, nil}
+	return ids.read(ctx, q, f.conditions(), p)
 }
 
 func (f BindingFilter) conditions() (c conditions) {

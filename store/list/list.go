@@ -48,7 +48,7 @@ func Instances(ctx context.Context, q database.Querier, f InstanceFilter, p Page
 	c.in(`org IN (%)`, f.Organizations)
 	c.in(`space IN (%)`, f.Spaces)
 	c.in(`plan_scope IN (%)`, f.Plans)
-	instances := table[record.Instance]{`instances`, record.InstanceColumns, record.ScanInstance, [2]string{`created_at`, `id`}, `LENGTH(parameters)`}
+	instances := table[record.Instance]{`instances`, record.InstanceColumns, record.ScanInstance, [2]string{`created_at`, `id`}, `LENGTH(parameters)`, nil}
 	return instances.read(ctx, q, c, p)
 }
 
@@ -67,7 +67,7 @@ func Audit(ctx context.Context, q database.Querier, f AuditFilter, p Page) ([]re
 	if !f.To.IsZero() {
 		c.add(`made_at < ` + c.arg(milliseconds(f.To)))
 	}
-	audit := table[record.Entry]{`audit`, record.EntryColumns, record.ScanEntry, [2]string{`revision`, `part`}, `LENGTH(content_before) + LENGTH(content_after)`}
+	audit := table[record.Entry]{`audit`, record.EntryColumns, record.ScanEntry, [2]string{`revision`, `part`}, `LENGTH(content_before) + LENGTH(content_after)`, nil}
 	return audit.read(ctx, q, c, p)
 }
 

@@ -103,8 +103,11 @@ type table[T any] struct {
 	scan          database.Scanner[T]
 	// order are the two columns to sort by; together they are unique.
 	order [2]string
-	// bytes is, in SQL, how much of the page a row makes.
+	// bytes is, in SQL, how much a row holds.
 	bytes string
+	// also is, in SQL, how much a page holds beside its rows, from the SQL of the
+	// page; nil: nothing.
+	also func(page string) string
 }
 
 // read returns a page and how many rows there are in all. q must show one
@@ -119,7 +122,11 @@ func (t table[T]) read(ctx context.Context, q database.Querier, c conditions, p 
 	// The rows are large: only their keys are sorted.
 	page := ` FROM ` + t.name + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + t.name + c.where() +
 		order + ` LIMIT ` + c.arg(size) + ` OFFSET ` + c.arg(offset) + `)`
-	bytes, err := database.ReadNumber(ctx, q, `SELECT COALESCE(SUM(`+t.bytes+`), 0)`+page, c.args...)
+	sizes := `SELECT COALESCE(SUM(` + t.bytes + `), 0)`
+	if t.also != nil {
+		sizes += ` + COALESCE((` + t.also(page) + `), 0)`
+	}
+	bytes, err := database.ReadNumber(ctx, q, sizes+page, c.args...)
 	if err != nil {
 		return nil, 0, err
 	}
