@@ -3,13 +3,13 @@ package api
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/display"
+	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -74,18 +74,18 @@ func (a *api) binding(b store.BoundRoute, labels display.Labels) binding {
 	if !b.LastUsed.IsZero() {
 		shown.LastUsed = &b.LastUsed
 	}
-	a.addInForce(&shown, b, labels)
-	if len(b.Others) > 0 {
-		shown.warn("other bindings have the same route: " + strings.Join(b.Others, ", "))
+	a.addInForce(&shown, labels)
+	for _, text := range effective.SameRoute(b.Others, b.Foreign) {
+		shown.warn(text)
 	}
 	return shown
 }
 
 // addInForce shows what this gateway decides by, and what it did until it
 // expired.
-func (a *api) addInForce(shown *binding, b store.BoundRoute, labels display.Labels) {
+func (a *api) addInForce(shown *binding, labels display.Labels) {
 	now, site := a.Now(), a.Site()
-	access := a.Access(b.ID)
+	access := a.Access(shown.GUID)
 	if access == nil {
 		shown.warn("this gateway has nothing in force for the binding and refuses every request to it: it was made or deleted a moment ago, or it or its instance is damaged in the database")
 		return
@@ -102,27 +102,9 @@ func (a *api) addInForce(shown *binding, b store.BoundRoute, labels display.Labe
 			shown.warn(gone)
 		}
 	}
-	for _, rule := range expiredRules(b, site, now) {
+	for _, rule := range access.Idle(now, site).Ended {
 		shown.Grants = append(shown.Grants, grantOf(rule, labels, true))
 	}
-}
-
-// expiredRules are the grants of a route that have ended.
-func expiredRules(b store.BoundRoute, site *grants.Site, now time.Time) []grants.Rule {
-	ended := func(list []grants.Grant) (expired []grants.Grant) {
-		for _, one := range list {
-			if one.Expired(now) {
-				expired = append(expired, one)
-			}
-		}
-		return expired
-	}
-	var operators grants.Site
-	if site != nil {
-		operators.Grants = ended(site.Grants)
-	}
-	past := grants.NewAccess(&grants.Access{Route: b.Route}, ended(b.Instance.Parameters.Allow), ended(b.Parameters.Allow))
-	return past.Live(time.Time{}, &operators).Rules // at the zero time nothing has expired
 }
 
 func grantOf(rule grants.Rule, labels display.Labels, expired bool) grant {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/admission"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -66,7 +66,7 @@ func readPatch(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) 
 	const expected = `expected {"allow_add": [...], "allow_remove": [...]}`
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
-		return nil, fmt.Errorf("%w; %s", grants.ExplainJSON(err, "the change"), expected)
+		return nil, fmt.Errorf("%w; %s", mistake.OfJSON(err, "the change"), expected)
 	}
 	if len(members) == 0 {
 		return nil, errors.New("nothing to change; " + expected)

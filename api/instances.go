@@ -75,8 +75,7 @@ func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	found, _, err := a.Reader.Instances(r.Context(), store.InstanceFilter{IDs: []string{id}}, store.Page{Number: 1, Size: 1})
-	one, err := only("service instance", id, found, err)
+	one, err := a.theInstance(r, id)
 	if err != nil {
 		return err
 	}
@@ -84,6 +83,11 @@ func (a *api) showInstance(w http.ResponseWriter, r *http.Request) error {
 		return envelope.Show(w, a.instanceForUser(one))
 	}
 	return envelope.Show(w, a.instance(one))
+}
+
+func (a *api) theInstance(r *http.Request, id string) (store.Instance, error) {
+	found, _, err := a.Reader.Instances(r.Context(), store.InstanceFilter{IDs: []string{id}}, store.Page{Number: 1, Size: 1})
+	return only("service instance", id, found, err)
 }
 
 func (a *api) deleteInstance(w http.ResponseWriter, r *http.Request) error {

@@ -34,6 +34,11 @@ func (a *api) listOwnBindings(w http.ResponseWriter, r *http.Request) error {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
 	found, total, err := a.Reader.AllBindings(r.Context(), store.BindingFilter{InstanceIDs: []string{id}}, envelope.PageOf(query))
+	if err == nil && total == 0 { // of a deleted or unknown instance there is no empty list
+		if _, err := a.theInstance(r, id); err != nil {
+			return err
+		}
+	}
 	represent := a.bindingForAll
 	if _, ok := envelope.UserOf(r); ok {
 		represent = a.bindingForUser
@@ -44,8 +49,7 @@ func (a *api) listOwnBindings(w http.ResponseWriter, r *http.Request) error {
 // bindingForUser has nothing of other instances, names of the own org only, and no
 // link that a token does not open.
 func (a *api) bindingForUser(b store.BoundRoute) binding {
-	b.Others = nil
-	shown := a.binding(b, a.Labels.Within(b.Instance.Owner.Org))
+	shown := a.binding(b.ForOwner(), a.Labels.Within(b.Instance.Owner.Org))
 	shown.Links = map[string]list.Link{"service_instance": a.link("/v1/instances/" + b.InstanceID)}
 	return shown
 }

@@ -201,7 +201,7 @@ func TestRouteBoundTwice(t *testing.T) { // S12, as far as one process sees it
 			b.created()(b.BindRoute(ctx, again, nil))
 		} else {
 			b.created()(b.BindRoute(ctx, again, nil))
-			require.Contains(t, strings.Join(b.statusOf(s).Warnings, "\n"), "r.example is bound more than once")
+			require.Contains(t, strings.Join(b.statusOf(s).Warnings, "\n"), "other bindings have the same route: "+bindingA+" (r.example)")
 			b.ok()(b.UnbindRoute(ctx, old))
 		}
 		b.gone()(b.UnbindRoute(ctx, old))

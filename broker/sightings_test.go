@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +37,10 @@ func (b *testbed) sight(binding, caller, outcome, reason, path string) {
 type seenStatus struct {
 	Checks []string
 	Routes []struct {
-		Route   string
-		Callers []struct {
+		Route, Scope string
+		ScopeFrom    string `json:"scope_from"`
+		LastUsed     string `json:"last_used_at"`
+		Callers      []struct {
 			App, Outcome string
 			Count        int
 		}
@@ -45,6 +48,7 @@ type seenStatus struct {
 	}
 	Denials []struct {
 		App, Route, Method, Path, Reason, Outcome string
+		DecisionID                                string `json:"decision_id"`
 		Count                                     int
 		Last                                      time.Time `json:"last_at"`
 	}
@@ -86,7 +90,54 @@ func TestStatusTellsWhoCalledAndWhoWasRefused(t *testing.T) {
 	require.Len(t, got.Routes[0].Callers, 2)
 	assert.Equal(t, []any{app, "allowed", 1}, []any{got.Routes[0].Callers[0].App, got.Routes[0].Callers[0].Outcome, got.Routes[0].Callers[0].Count})
 	assert.Contains(t, got.Routes[0].Grants[0].Never, "last seen elsewhere")
-	assert.Contains(t, fmt.Sprint(got.Warnings), "requests to b.apps.identity do not come to the gateway: the app answered itself")
+	assert.Contains(t, fmt.Sprint(got.Warnings), "requests to the route do not come to the gateway: the app answered itself (b.apps.identity)")
+}
+
+// A caller alone may have been refused in many ways.
+func TestStatusShowsTwentyRefusalsOfOneCaller(t *testing.T) {
+	b := newTestbed(t)
+	s := service(grants.ScopeOrg)
+	b.created()(b.CreateService(ctx, s, raw(`{}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.apps.identity"), nil))
+	for n := range 25 {
+		b.sight(bindingA, app, "denied", "no_grants", fmt.Sprint("/", n))
+	}
+	got := b.seen()
+	require.Len(t, got.Denials, 20)
+	assert.Equal(t, "/24", got.Denials[0].Path)
+	assert.NotEmpty(t, got.Denials[0].DecisionID)
+}
+
+// What /v1/routes warns of, a developer reads here, too.
+func TestStatusWarnsAsTheAPIDoes(t *testing.T) {
+	b := newTestbed(t)
+	b.cfg.Names = true
+	b.restart()
+	s, other := service(grants.ScopeAny), service(grants.ScopeAny)
+	other.GUID = "99999999-0000-4000-8000-000000000000"
+	b.created()(b.CreateService(ctx, s, raw(`{"allow":["cf:app:`+app+`",{"source":"cf:org:`+elsewhere+`","expires":"2026-06-08T00:00:00Z"},"app:frontend"]}`)))
+	b.created()(b.CreateService(ctx, other, raw(`{}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingA, "a.apps.identity"), raw(`{"scope":"org"}`)))
+	b.created()(b.BindRoute(ctx, routeOf(s, bindingB, "b.apps.identity"), nil))
+	b.created()(b.BindRoute(ctx, routeOf(other, "cccccccc-cccc-4ccc-8ccc-cccccccccccc", "b.apps.identity"), nil))
+	b.cfg.Store.Used(bindingA, b.cfg.Now())
+	b.wait(31 * 24 * time.Hour)
+	got := b.seen()
+	warnings := strings.Join(got.Warnings, "\n")
+	for _, want := range []string{
+		"cf:org:" + elsewhere + " (instance) expires soon: 2026-06-08T00:00:00Z (b.apps.identity)",
+		"cf:org:" + elsewhere + " (instance) can never match: the scope is org, and the route is of organization " + home.OrgGUID + " (a.apps.identity)",
+		"no request has gone on to the route since 2026-05-04T10:15:00Z (a.apps.identity)",
+		"no request has ever gone on to the route, which was bound at 2026-05-04T10:15:00Z (b.apps.identity)",
+		"another service instance has a binding of this route too (b.apps.identity)",
+		"app:frontend was not looked up yet and allows nobody",
+	} {
+		assert.Contains(t, got.Warnings, want, warnings)
+	}
+	assert.NotContains(t, warnings, "cccccccc")
+	assert.Equal(t, []string{"org", "binding", "2026-05-04T10:15:00Z"}, []string{got.Routes[0].Scope, got.Routes[0].ScopeFrom, got.Routes[0].LastUsed})
+	assert.Equal(t, []string{"any", "plan", ""}, []string{got.Routes[1].Scope, got.Routes[1].ScopeFrom, got.Routes[1].LastUsed})
+	assert.Contains(t, got.Routes[1].Grants[2].Never, "was not looked up yet")
 }
 
 // Who varies callers and paths makes a status no larger than it may be.

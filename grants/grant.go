@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/source"
 	"github.com/mtls-authz/mtls-authz/grants/terms"
@@ -43,7 +44,7 @@ func ParseGrant(raw []byte) (Grant, error) {
 	if text := bytes.TrimSpace(raw); len(text) > 0 && text[0] == '"' {
 		var name string
 		if err := json.Unmarshal(text, &name); err != nil {
-			return Grant{}, ExplainJSON(err, "entry")
+			return Grant{}, mistake.OfJSON(err, "entry")
 		}
 		from, err := ParseSource(name)
 		return Grant{Source: from}, err
@@ -128,7 +129,7 @@ func (g Grant) Identity() string {
 func decodeEntry(raw []byte) (doc entryDocument, err error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
-		return doc, ExplainJSON(err, "entry")
+		return doc, mistake.OfJSON(err, "entry")
 	}
 	if members == nil {
 		return doc, errors.New("entry: expected a source or an object, found null")
@@ -139,13 +140,13 @@ func decodeEntry(raw []byte) (doc entryDocument, err error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if into[name] == nil {
-			return doc, fmt.Errorf("unknown field %q in entry; known are source, methods, paths, routes, expires, reason, and of the source apps also space and labels", clip(name))
+			return doc, fmt.Errorf("unknown field %q in entry; known are source, methods, paths, routes, expires, reason, and of the source apps also space and labels", mistake.Clip(name))
 		}
 		if string(members[name]) == "null" {
 			return doc, fmt.Errorf("entry %q is null; leave it out if it is not a condition", name)
 		}
 		if err := json.Unmarshal(members[name], into[name]); err != nil {
-			return doc, ExplainJSON(err, fmt.Sprintf("entry %q", name))
+			return doc, mistake.OfJSON(err, fmt.Sprintf("entry %q", name))
 		}
 	}
 	return doc, nil

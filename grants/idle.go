@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -19,25 +20,22 @@ type Idle struct {
 
 // Idle returns them at now, the operator's included.
 func (a *Access) Idle(now time.Time, site *Site) Idle {
-	in := lookup{a.Owner, a.Names.Page()}
-	lists := [][]Rule{site.rules()}
+	in, idle := lookup{a.Owner, a.Names.Page()}, Idle{}
 	add := func(rules []Rule, named bool) {
 		resolved, _ := in.resolve(rules, named)
-		lists = append(lists, resolved)
+		for _, rule := range resolved {
+			if !rule.applies(a.Route) {
+				idle.Elsewhere = append(idle.Elsewhere, rule)
+			} else if rule.Expired(now) {
+				idle.Ended = append(idle.Ended, rule)
+			}
+		}
 	}
+	add(site.rules(), false)
 	if a.common != nil {
 		add(a.common.rules, a.common.named)
 	}
 	add(a.own, a.named)
-	var idle Idle
-	for _, rule := range slices.Concat(lists...) {
-		switch {
-		case !rule.applies(a.Route):
-			idle.Elsewhere = append(idle.Elsewhere, rule)
-		case rule.Expired(now):
-			idle.Ended = append(idle.Ended, rule)
-		}
-	}
 	sortRules(idle.Ended)
 	for _, naming := range a.Namings() {
 		here := Rule{Grant: naming.Written, Origin: naming.Origin}.applies(a.Route)
@@ -45,5 +43,6 @@ func (a *Access) Idle(now time.Time, site *Site) Idle {
 			idle.Nobody = append(idle.Nobody, naming)
 		}
 	}
+	slices.SortFunc(idle.Nobody, func(a, b Naming) int { return cmp.Compare(a.Written.Source.String(), b.Written.Source.String()) })
 	return idle
 }

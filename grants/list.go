@@ -2,10 +2,9 @@ package grants
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
 
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
@@ -67,7 +66,7 @@ func CheckList(name string, list []Grant) error {
 		seen[first.Identity()] = true
 		key := grant.Identity()
 		if seen[key] {
-			return fmt.Errorf("%s[%d]: %s is there twice", name, i, clip(key))
+			return fmt.Errorf("%s[%d]: %s is there twice", name, i, mistake.Clip(key))
 		}
 		seen[key] = true
 		if grant.IsConditional() != first.IsConditional() {
@@ -85,30 +84,4 @@ func (g Grant) paths() []route.Pattern {
 		return nil
 	}
 	return g.Terms.Paths
-}
-
-// ExplainJSON turns an error of encoding/json into the words of the
-// parameters: no Go types, no package names.
-func ExplainJSON(err error, what string) error {
-	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
-		found, _, _ := strings.Cut(mismatch.Value, " ") // "number", without the number
-		if mismatch.Field != "" {
-			what = fmt.Sprintf("%s %q", what, clip(mismatch.Field))
-		}
-		return fmt.Errorf("%s: expected %s, found a JSON %s", what, jsonType(mismatch), found)
-	}
-	return fmt.Errorf("%s: malformed JSON: %w", what, err)
-}
-
-func jsonType(mismatch *json.UnmarshalTypeError) string {
-	switch mismatch.Type.Kind().String() {
-	case "string":
-		return "a string"
-	case "bool":
-		return "true or false"
-	case "slice":
-		return "a list"
-	}
-	return "an object"
 }

@@ -3,6 +3,7 @@ package grants
 import (
 	"fmt"
 
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -26,7 +27,7 @@ func ParseScope(s string) (Scope, error) {
 			return scope, nil
 		}
 	}
-	return 0, fmt.Errorf("scope %q: expected space, org or any", clip(s))
+	return 0, fmt.Errorf("scope %q: expected space, org or any", mistake.Clip(s))
 }
 
 // String returns the name that [ParseScope] reads, "" for the zero value.
@@ -104,5 +105,5 @@ func ParseMode(s string) (Mode, error) {
 	case "report":
 		return Report, nil
 	}
-	return Enforce, fmt.Errorf("mode %q: expected enforce or report", clip(s))
+	return Enforce, fmt.Errorf("mode %q: expected enforce or report", mistake.Clip(s))
 }

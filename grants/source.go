@@ -23,12 +23,3 @@ var ErrReservedSource = source.ErrReserved
 
 // ParseSource reads a source by guid or by name; see [source.Parse].
 func ParseSource(s string) (Source, error) { return source.Parse(s) }
-
-// clip bounds outside input that is quoted in an error.
-func clip(s string) string {
-	const most = 128
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
-}

@@ -48,12 +48,26 @@ func (s *Store) AllBindings(ctx context.Context, f BindingFilter, p Page) (found
 		found, total, err = list.Bindings(ctx, tx, f, p)
 		return err
 	})
+	return s.used(found), total, err
+}
+
+// Around is what is known around bindings of one instance.
+func (s *Store) Around(ctx context.Context, instance Instance, bindings []Binding) (found []BoundRoute, err error) {
+	err = s.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		found, err = list.Around(ctx, tx, map[string]Instance{instance.ID: instance}, bindings)
+		return err
+	})
+	return s.used(found), err
+}
+
+// used adds uses that are not written yet.
+func (s *Store) used(found []BoundRoute) []BoundRoute {
 	for i := range found {
 		if last := s.uses.Last(found[i].ID); last.After(found[i].LastUsed) {
 			found[i].LastUsed = last
 		}
 	}
-	return found, total, err
+	return found
 }
 
 // BindingIDs does the same and reads of each binding only its id and route: however

@@ -15,14 +15,12 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/gateway"
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
-	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/replay"
 	"github.com/mtls-authz/mtls-authz/store"
-	"github.com/mtls-authz/mtls-authz/store/sightings"
+	"github.com/mtls-authz/mtls-authz/store/report"
 )
 
 // Config configures [New]. Every field without a default is required.
@@ -49,14 +47,25 @@ type Config struct {
 }
 
 // Access answers.
-type Access struct{ Config }
+type Access struct {
+	Config
+	reports *report.Reporter
+}
 
 // New returns it; see [Access.Add].
 func New(cfg Config) *Access {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Access{cfg}
+	a := &Access{Config: cfg}
+	a.reports = report.New(report.Config{Store: cfg.Store, Facts: a.facts, NotBound: cfg.NotBound})
+	return a
+}
+
+// Report says who can reach these routes, of each with at most maxGrants grants; 0:
+// all of them.
+func (a *Access) Report(ctx context.Context, bound []store.BoundRoute, maxGrants int) (*report.Report, error) {
+	return a.reports.Read(ctx, bound, maxGrants)
 }
 
 // Add adds its endpoints.
@@ -80,99 +89,11 @@ func WantsText(r *http.Request) bool {
 	return false
 }
 
-// facts are those that are the same for all routes, without callers.
+// facts are those that are the same for all routes.
 func (a *Access) facts() effective.Facts {
 	f := effective.Facts{Now: a.Now(), Labels: a.Labels}
 	if policy := a.Policy(); policy != nil {
 		f.Site, f.Policy, f.Checks = policy.Site(), policy.Revision(), policy.Checks()
 	}
 	return f
-}
-
-// routeOf is what the store knows of a binding, without the routes beside it.
-func (a *Access) routeOf(b store.BoundRoute) effective.Route {
-	r := effective.Route{
-		Binding: b.ID, Bound: b.Route, Owner: b.Instance.Owner, CreatedAt: b.CreatedAt, LastUsed: b.LastUsed,
-		Plan: b.Instance.Plan, OfInstance: b.Instance.Parameters.Scope, OfBinding: b.Parameters.Scope,
-		InstanceGrants: b.Instance.Parameters.Allow, BindingGrants: b.Parameters.Allow,
-		Access: a.Store.View().Access(b.ID), Others: b.Others,
-	}
-	if a.NotBound != nil {
-		r.NotBound = a.NotBound(b.Route.String())
-	}
-	return r
-}
-
-const maxRefusals = 20
-
-// Of is the whole effective access of a bound route.
-func (a *Access) Of(ctx context.Context, b store.BoundRoute) (effective.Access, error) {
-	return a.Report(ctx, b, a.Labels)
-}
-
-// Report is the same with the names that somebody may see.
-func (a *Access) Report(ctx context.Context, b store.BoundRoute, labels display.Labels) (effective.Access, error) {
-	r, f := a.routeOf(b), a.facts()
-	f.Labels = labels
-	siblings, err := a.Store.Bindings(ctx, b.InstanceID)
-	if _, other := envelope.Damages(err); other != nil {
-		return effective.Access{}, other
-	}
-	if err == nil { // else one is damaged, and its route is not known
-		r.Siblings = []route.Route{}
-	}
-	for _, sibling := range siblings {
-		if r.Siblings != nil {
-			r.Siblings = append(r.Siblings, sibling.Route)
-		}
-	}
-	seen := a.Store.Sightings().Fresh(ctx)
-	callers, err := seen.Callers(ctx, b.ID)
-	if err != nil {
-		return effective.Access{}, err
-	}
-	refusals, err := seen.Refusals(ctx, maxRefusals, b.ID)
-	if err != nil {
-		return effective.Access{}, err
-	}
-	f.Callers, f.Refusals = CallersOf(callers), CallersOf(refusals)
-	if f.Homes, err = a.homes(ctx, r, f.Site); err != nil {
-		return effective.Access{}, err
-	}
-	return effective.Of(r, f), nil
-}
-
-// CallersOf are sightings as they are shown.
-func CallersOf(list []sightings.Sighting) []effective.Caller {
-	callers := make([]effective.Caller, len(list))
-	for i, s := range list {
-		callers[i] = effective.Caller{
-			App: s.App, Space: s.Space, Org: s.Org, Outcome: s.Outcome, Reason: s.Reason, Method: s.Method, Path: s.Path,
-			Count: s.Times, First: s.First, Last: s.Last,
-		}
-	}
-	return callers
-}
-
-// homes are those of the apps and spaces that a route's grants name.
-func (a *Access) homes(ctx context.Context, r effective.Route, site *grants.Site) (map[string]effective.Home, error) {
-	if r.Access == nil {
-		return nil, nil
-	}
-	var apps, spaces []string
-	for _, rule := range r.Access.Live(a.Now(), site).Rules {
-		id := rule.Source.ID.String()
-		if rule.Source.Kind == grants.App {
-			apps = append(apps, id)
-		}
-		if rule.Source.Kind == grants.Space {
-			spaces = append(spaces, id)
-		}
-	}
-	found, err := a.Store.Sightings().Homes(ctx, apps, spaces)
-	homes := make(map[string]effective.Home, len(found))
-	for id, home := range found {
-		homes[id] = effective.Home{Space: home.Space, Org: home.Org}
-	}
-	return homes, err
 }

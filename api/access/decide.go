@@ -13,7 +13,8 @@ import (
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
-	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/effective"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store"
 )
@@ -49,11 +50,13 @@ func (a *Access) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(b.Others) > 0 {
-		e.Warn("other bindings have the same route: %s", strings.Join(b.Others, ", "))
+	for _, text := range effective.SameRoute(b.Others, b.Foreign) {
+		e.Warn("%s", text)
 	}
-	if reason := a.routeOf(b).NotBound; reason != "" {
-		e.Warn("requests to the route do not come to the gateway: %s", reason)
+	if a.NotBound != nil {
+		if reason := a.NotBound(b.Route.String()); reason != "" {
+			e.Warn("requests to the route do not come to the gateway: %s", reason)
+		}
 	}
 	return answer(w, r, e)
 }
@@ -68,7 +71,7 @@ func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&q); err != nil {
-		return q, fmt.Errorf(`%w; expected {"caller": {"app", "space", "org"}, "method", "url"}`, grants.ExplainJSON(err, "the question"))
+		return q, fmt.Errorf(`%w; expected {"caller": {"app", "space", "org"}, "method", "url"}`, mistake.OfJSON(err, "the question"))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return q, errors.New("something follows the question")

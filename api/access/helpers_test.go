@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -299,11 +300,15 @@ func (r reply) expect(t *testing.T, status int, says string) {
 	require.Contains(t, r.body, says)
 }
 
+// decisionID is one, and no guid of an app, which is of version 5.
+var decisionID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
 func golden(t *testing.T, name, body string) {
 	t.Helper()
 	for _, policy := range policies() {
 		body = strings.ReplaceAll(body, policy.Revision(), "<revision>")
 	}
+	body = decisionID.ReplaceAllString(body, "<decision>")
 	file := filepath.Join("testdata", name)
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(body), 0o644))

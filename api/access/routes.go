@@ -29,8 +29,9 @@ type summary struct {
 	Owner    string          `json:"owner_name,omitempty"`
 	Scope    effective.Scope `json:"scope"`
 	Mode     string          `json:"mode"`
-	// Grants is how many are in force.
-	Grants int `json:"grants_total"`
+	// Grants are the first of GrantsTotal.
+	Grants      []effective.Grant `json:"grants"`
+	GrantsTotal int               `json:"grants_total"`
 	// Seen counts the requests of the last callers, by outcome.
 	Seen     map[string]seen      `json:"callers"`
 	LastUsed *time.Time           `json:"last_used_at"`
@@ -43,13 +44,18 @@ type seen struct {
 	Last  time.Time `json:"last_at"`
 }
 
-// maxListed bounds the warnings of one route in a list.
-const maxListed = 10
+const (
+	// maxListed bounds the warnings of one route in a list, maxGrantsListed its
+	// grants, maxNamed those of them in a table.
+	maxListed       = 10
+	maxGrantsListed = 20
+	maxNamed        = 3
+)
 
-func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[string]map[string]seen) summary {
-	full := effective.Of(a.routeOf(b), facts)
+func (a *Access) summary(full effective.Access, counted map[string]seen) summary {
 	s := summary{
 		Route: full.Route, Binding: full.Binding, Instance: full.Instance, Space: full.Space, Org: full.Org, Owner: full.Owner, Scope: full.Scope, Mode: full.Mode,
+		Grants: full.Grants, GrantsTotal: full.GrantsTotal,
 		Seen: map[string]seen{}, LastUsed: full.LastUsed, Warnings: full.Warnings[:min(len(full.Warnings), maxListed)],
 		Links: map[string]list.Link{
 			"self":             {Href: a.BaseURL + "/v1/routes/" + full.Route},
@@ -57,13 +63,8 @@ func (a *Access) summary(b store.BoundRoute, facts effective.Facts, counted map[
 			"service_instance": {Href: a.BaseURL + "/v1/instances/" + full.Instance},
 		},
 	}
-	for _, grant := range full.Grants {
-		if !grant.Expired {
-			s.Grants++
-		}
-	}
-	if found := counted[b.ID]; found != nil {
-		s.Seen = found
+	if counted != nil {
+		s.Seen = counted
 	}
 	return s
 }
@@ -85,11 +86,11 @@ func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 	if countErr != nil {
 		return countErr
 	}
-	facts := a.facts()
+	known := a.reports.Bare(maxGrantsListed)
 	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}
-	one := func(b store.BoundRoute) summary { return a.summary(b, facts, counted) }
+	one := func(b store.BoundRoute) summary { return a.summary(known.Of(b, a.Labels), counted[b.ID]) }
 	if WantsText(r) {
-		return textOf(w, page, one)
+		return envelope.AnswerText(w, r, page, "routes", func(w io.Writer) error { return table(w, found, one) })
 	}
 	return envelope.AnswerList(w, r, page, one)
 }
@@ -106,31 +107,37 @@ func (a *Access) count(r *http.Request, ids []string) (map[string]map[string]see
 	return counted, err
 }
 
-func textOf(w http.ResponseWriter, page envelope.Page[store.BoundRoute], one func(store.BoundRoute) summary) error {
-	warnings, err := envelope.Damages(page.Err)
-	if err != nil {
-		return err
+// who are the first grants in force, in a few words.
+func (s summary) who() string {
+	var words []string
+	for _, g := range s.Grants {
+		if !g.Expired && g.Never == nil {
+			words = append(words, g.Who())
+		}
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if len(words) == 0 {
+		return "nobody"
+	}
+	more := s.GrantsTotal - min(len(words), maxNamed)
+	text := envelope.Clip(strings.Join(words[:min(len(words), maxNamed)], ", "))
+	if more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+	return text
+}
+
+// table writes summaries.
+func table(w io.Writer, found []store.BoundRoute, one func(store.BoundRoute) summary) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ROUTE\tSPACE\tSCOPE\tMODE\tGRANTS\tLAST USED\tWARNINGS")
-	for _, b := range page.Found {
+	fmt.Fprintln(t, "ROUTE\tSPACE\tSCOPE\tMODE\tWHO\tLAST USED\tWARNINGS")
+	for _, b := range found {
 		s, used := one(b), "-"
 		if s.LastUsed != nil {
 			used = s.LastUsed.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%d\n", s.Route, envelope.Clip(cmp.Or(s.Owner, s.Space)), s.Scope.Scope, s.Mode, s.Grants, used, len(s.Warnings))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", s.Route, envelope.Clip(cmp.Or(s.Owner, s.Space)), s.Scope.Scope, s.Mode, s.who(), used, len(s.Warnings))
 	}
-	if shown := page.Query.Number * page.Query.Size; shown < page.Total {
-		fmt.Fprintf(t, "page %d; %d routes in all\n", page.Query.Number, page.Total)
-	}
-	for _, warning := range warnings {
-		fmt.Fprintln(t, "- "+envelope.Clip(warning))
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("%w: %w", envelope.ErrHalf, err)
-	}
-	return nil
+	return t.Flush()
 }
 
 // shown is a route with each of its bindings, the newest first.
@@ -161,12 +168,12 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 		return envelope.Missing("bound route", wanted.String())
 	}
 	answer := shown{Route: wanted.String(), Bindings: []effective.Access{}, Warnings: append([]string{}, warnings...)}
+	known, err := a.Report(r.Context(), found, 0)
+	if err != nil {
+		return err
+	}
 	for _, b := range found {
-		one, err := a.Of(r.Context(), b)
-		if err != nil {
-			return err
-		}
-		answer.Bindings = append(answer.Bindings, one)
+		answer.Bindings = append(answer.Bindings, known.Of(b, a.Labels))
 	}
 	if total > 1 {
 		answer.Warnings = append(answer.Warnings, fmt.Sprintf("%d bindings have the route; the platform uses one of them, mostly the newest", total))

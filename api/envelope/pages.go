@@ -3,7 +3,9 @@ package envelope
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 
 	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -31,6 +33,7 @@ func AnswerList[T, R any](w http.ResponseWriter, r *http.Request, p Page[T], rep
 	if err != nil {
 		return err
 	}
+	pagination := p.lead(w, r)
 	w.Header().Set("Content-Type", "application/json")
 	resources := func(yield func(R) bool) {
 		for _, one := range p.Found {
@@ -39,9 +42,41 @@ func AnswerList[T, R any](w http.ResponseWriter, r *http.Request, p Page[T], rep
 			}
 		}
 	}
-	if err := list.Write(w, p.Query.Pagination(p.BaseURL+r.URL.Path, p.Total), warnings, resources); err != nil {
+	if err := list.Write(w, pagination, warnings, resources); err != nil {
 		return fmt.Errorf("%w: %w", ErrHalf, err)
 	}
+	return nil
+}
+
+// lead leads to the next page, also those who read text (RFC 8288).
+func (p Page[T]) lead(w http.ResponseWriter, r *http.Request) list.Pagination {
+	pagination := p.Query.Pagination(p.BaseURL+r.URL.Path, p.Total)
+	if pagination.Next != nil {
+		w.Header().Set("Link", "<"+pagination.Next.Href+`>; rel="next"`)
+	}
+	return pagination
+}
+
+// AnswerText answers with a page as text, which write writes; where the page stands
+// among what, and what is damaged, is told below.
+func AnswerText[T any](w http.ResponseWriter, r *http.Request, p Page[T], what string, write func(io.Writer) error) error {
+	warnings, err := Damages(p.Err)
+	if err != nil {
+		return err
+	}
+	pagination := p.lead(w, r)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err := write(w); err != nil {
+		return fmt.Errorf("%w: %w", ErrHalf, err)
+	}
+	var foot strings.Builder
+	if pagination.TotalPages > 1 || p.Total == 0 {
+		fmt.Fprintf(&foot, "page %d of %d; %d %s in all\n", p.Query.Number, pagination.TotalPages, p.Total, what)
+	}
+	for _, warning := range warnings {
+		foot.WriteString("- " + Clip(warning) + "\n")
+	}
+	_, _ = io.WriteString(w, foot.String()) // the client may be gone
 	return nil
 }
 

@@ -6,8 +6,15 @@
 package own
 
 import (
-	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/access"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
@@ -15,6 +22,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
+	"github.com/mtls-authz/mtls-authz/store/report"
 )
 
 // Config configures [New]. Every field without a default is required.
@@ -45,71 +53,83 @@ func (a *Own) Add(e *envelope.Envelope) {
 }
 
 const (
-	// maxOwnRoutes bounds a page: each route is shown with all that is known of it.
+	// maxOwnRoutes bounds a page: each route is shown with all that is known of it,
+	// but for maxOwnGrants.
 	maxOwnRoutes = 20
+	maxOwnGrants = 200
 	// maxOwnDenials bounds the refusals of an instance, maxDenialRoutes the routes
 	// that are looked at.
 	maxOwnDenials   = 100
 	maxDenialRoutes = 1000
 )
 
-// ownBindings is a page of the bindings of one service instance. To a user they
-// come without what is known of other instances.
-func (a *Own) ownBindings(r *http.Request, page store.Page) (found []store.BoundRoute, total int, err error) {
+// instance is the one in the path. Of one that is damaged there is its guid: what is
+// wrong is told with its routes.
+func (a *Own) instance(r *http.Request) (store.Instance, error) {
 	id, err := list.GUID(r.PathValue("guid"))
 	if err != nil {
-		return nil, 0, envelope.Missing("service instance", r.PathValue("guid"))
+		return store.Instance{}, envelope.Missing("service instance", r.PathValue("guid"))
 	}
-	found, total, err = a.Store.AllBindings(r.Context(), store.BindingFilter{InstanceIDs: []string{id}}, page)
-	if _, ok := envelope.UserOf(r); ok {
-		for i := range found {
-			found[i].Others = nil
-		}
+	found, err := a.Store.Instance(r.Context(), id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return found, envelope.Missing("service instance", id)
+	case errors.Is(err, store.ErrDamaged):
+		return store.Instance{ID: id}, nil
 	}
-	return found, total, err
+	return found, err
 }
 
 // labelsFor are the names that whoever asks may see.
-func (a *Own) labelsFor(r *http.Request, b store.BoundRoute) display.Labels {
+func (a *Own) labelsFor(r *http.Request, i store.Instance) display.Labels {
 	if _, ok := envelope.UserOf(r); ok {
-		return a.Labels.Within(b.Instance.Owner.Org)
+		return a.Labels.Within(i.Owner.Org)
 	}
 	return a.Labels
 }
 
-// listOwnRoutes shows who can reach the routes of one service instance.
+// listOwnRoutes shows who can reach the routes of one service instance. Each is made
+// when it is written.
 func (a *Own) listOwnRoutes(w http.ResponseWriter, r *http.Request) error {
 	query, err := list.Parse(r.URL.RawQuery, nil, false)
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
+	instance, err := a.instance(r)
+	if err != nil {
+		return err
+	}
 	query.Size = min(query.Size, maxOwnRoutes)
-	found, total, damage := a.ownBindings(r, envelope.PageOf(query))
+	found, total, damage := a.Store.AllBindings(r.Context(), store.BindingFilter{InstanceIDs: []string{instance.ID}}, envelope.PageOf(query))
 	if _, other := envelope.Damages(damage); other != nil {
 		return other
 	}
-	routes := make([]effective.Access, len(found))
-	for i, b := range found {
-		if routes[i], err = a.Access.Report(r.Context(), b, a.labelsFor(r, b)); err != nil {
-			return err
+	if _, ok := envelope.UserOf(r); ok {
+		for i := range found {
+			found[i] = found[i].ForOwner()
 		}
 	}
+	known, err := a.Access.Report(r.Context(), found, maxOwnGrants)
+	if err != nil {
+		return err
+	}
+	labels := a.labelsFor(r, instance)
+	one := func(b store.BoundRoute) effective.Access { return known.Of(b, labels) }
+	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: damage}
 	if !access.WantsText(r) {
-		page := envelope.Page[effective.Access]{BaseURL: a.BaseURL, Query: query, Found: routes, Total: total, Err: damage}
-		return envelope.AnswerList(w, r, page, func(one effective.Access) effective.Access { return one })
+		return envelope.AnswerList(w, r, page, one)
 	}
-	var text bytes.Buffer
-	for i, one := range routes {
-		if i > 0 {
-			text.WriteString("\n\n")
+	return envelope.AnswerText(w, r, page, "routes", func(w io.Writer) error {
+		for _, b := range found {
+			if err := one(b).Text(w); err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, "\n\n"); err != nil {
+				return err
+			}
 		}
-		if err := one.Text(&text); err != nil {
-			return err
-		}
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = text.WriteTo(w) // the client may be gone
-	return nil
+		return nil
+	})
 }
 
 // denial are requests to a route that were refused alike.
@@ -119,36 +139,65 @@ type denial struct {
 	effective.Caller
 }
 
-// listOwnDenials shows the last refusals that differ of one service instance, the
-// newest first. What a certificate that nobody trusts says is not among it.
+// denials are the last refusals that differ of one service instance, the newest
+// first. What a certificate that nobody trusts says is not among it.
+type denials struct {
+	Denials  []denial `json:"denials"`
+	Warnings []string `json:"warnings"`
+}
+
 func (a *Own) listOwnDenials(w http.ResponseWriter, r *http.Request) error {
 	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	found, _, err := a.ownBindings(r, store.Page{Number: 1, Size: maxDenialRoutes})
-	warnings, err := envelope.Damages(err)
+	instance, err := a.instance(r)
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Denials  []denial `json:"denials"`
-		Warnings []string `json:"warnings"`
-	}{[]denial{}, append([]string{}, warnings...)}
-	if len(found) == 0 {
-		return envelope.Show(w, answer)
+	found, total, err := a.Store.BindingIDs(r.Context(), store.BindingFilter{InstanceIDs: []string{instance.ID}}, store.Page{Number: 1, Size: maxDenialRoutes})
+	if err != nil {
+		return err
 	}
-	of, ids := map[string]store.BoundRoute{}, make([]string, len(found))
+	answer := denials{[]denial{}, []string{}}
+	if total > len(found) {
+		answer.Warnings = append(answer.Warnings, fmt.Sprintf("of %d routes, only the oldest %d are looked at", total, len(found)))
+	}
+	routes, ids := map[string]string{}, make([]string, len(found))
 	for i, b := range found {
-		of[b.ID], ids[i] = b, b.ID
+		routes[b.ID], ids[i] = b.Route, b.ID
 	}
 	refusals, err := a.Store.Sightings().Fresh(r.Context()).Refusals(r.Context(), maxOwnDenials, ids...)
 	if err != nil {
 		return err
 	}
-	for i, caller := range access.CallersOf(refusals) {
-		b := of[refusals[i].Binding]
-		caller.Name = a.labelsFor(r, b).App(caller.App)
-		answer.Denials = append(answer.Denials, denial{b.Route.String(), b.ID, caller})
+	labels := a.labelsFor(r, instance)
+	for _, one := range refusals {
+		caller := report.Caller(one)
+		caller.Name = labels.App(caller.App)
+		answer.Denials = append(answer.Denials, denial{routes[one.Binding], one.Binding, caller})
+	}
+	if access.WantsText(r) {
+		return answer.text(w)
 	}
 	return envelope.Show(w, answer)
+}
+
+func (d denials) text(w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ROUTE\tWHO\tREQUEST\tOUTCOME\tREASON\tTIMES\tLAST\tDECISION")
+	for _, one := range d.Denials {
+		cells := []string{one.Route, one.Who(), one.Method + " " + one.Path, one.Outcome, one.Reason, strconv.FormatInt(one.Count, 10), one.Last.UTC().Format(time.RFC3339), one.DecisionID}
+		for i := range cells {
+			cells[i] = display.Printable(cmp.Or(cells[i], "-"))
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	for _, warning := range d.Warnings {
+		fmt.Fprintln(t, "- "+warning)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", envelope.ErrHalf, err)
+	}
+	return nil
 }

@@ -9,18 +9,14 @@ package status
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/mtls-authz/mtls-authz/grants/parameters"
-
-	"github.com/mtls-authz/mtls-authz/grants/route"
 
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/store"
+	"github.com/mtls-authz/mtls-authz/store/report"
 )
 
 // Status is the read-only part of an instance's parameters: what is in force.
@@ -38,20 +34,23 @@ type Status struct {
 	// Warnings are sentences for the developer, at most maxWarnings and one
 	// that counts the rest.
 	Warnings []string `json:"warnings"`
-
-	unshown int
 }
 
 type routeStatus struct {
 	Route   string `json:"route"`
 	Binding string `json:"binding"`
-	Scope   string `json:"scope"`
-	Mode    string `json:"mode"`
-	// Grants in force, the first of GrantsTotal.
+	// Scope is the narrowest of plan, instance and binding, ScopeFrom which of them.
+	Scope     string `json:"scope"`
+	ScopeFrom string `json:"scope_from"`
+	Mode      string `json:"mode"`
+	// LastUsed is when a request last went on to the route; null: never seen.
+	LastUsed *time.Time `json:"last_used_at"`
+	// Grants are those in force, then those that have expired: the first of
+	// GrantsTotal.
 	Grants      []grantStatus `json:"grants"`
 	GrantsTotal int           `json:"grants_total"`
 	// Callers are the last ones.
-	Callers []callerStatus `json:"callers"`
+	Callers []effective.Caller `json:"callers"`
 }
 
 type grantStatus struct {
@@ -62,15 +61,25 @@ type grantStatus struct {
 	// StandsFor is the source by guid where the grant has a name.
 	StandsFor string `json:"stands_for,omitempty"`
 	// Never is why it can match no request.
-	Never string `json:"never,omitempty"`
+	Never   string `json:"never,omitempty"`
+	Expired bool   `json:"expired,omitempty"`
 }
 
-// What an answer shows of many grants: a developer can make their number times
-// that of the routes far larger than what fits in memory.
+// denialStatus are requests that were refused alike.
+type denialStatus struct {
+	Route string `json:"route"`
+	effective.Caller
+}
+
+// What an answer shows: Cloud Controller passes it on as a whole, and a developer
+// can make the number of grants times that of the routes far larger than what fits
+// in memory.
 const (
-	maxGrantsShown = 200     // of each route
-	maxGrantBytes  = 1 << 20 // of all routes
-	maxWarnings    = 100
+	maxGrantsShown  = 200     // of each route
+	maxGrantBytes   = 1 << 20 // of all routes
+	maxCallersShown = 5       // of each route
+	maxRoutesRead   = 1000    // of which is told who has called
+	maxWarnings     = 100
 )
 
 // Config configures [New]. Every field without a default is required.
@@ -94,137 +103,102 @@ type Config struct {
 }
 
 // Reporter makes statuses. It is safe for concurrent use.
-type Reporter struct{ Config }
+type Reporter struct {
+	Config
+	reports *report.Reporter
+}
 
 // New returns a Reporter.
-func New(cfg Config) *Reporter { return &Reporter{cfg} }
+func New(cfg Config) *Reporter {
+	b := &Reporter{Config: cfg}
+	b.reports = report.New(report.Config{Store: cfg.Store, Facts: b.facts, NotBound: cfg.NotBound})
+	return b
+}
+
+func (b *Reporter) facts() effective.Facts {
+	f := effective.Facts{Now: b.Now(), Checks: []string{}}
+	f.Policy, f.Site = b.Policy()
+	if b.Checks != nil {
+		f.Checks = append(f.Checks, b.Checks()...)
+	}
+	return f
+}
 
 // Of is the status of an instance with these bindings.
 func (b *Reporter) Of(ctx context.Context, instance store.Instance, bindings []store.Binding) *Status {
-	revision, site := b.Policy()
-	labels := b.Labels.Within(instance.Owner.Org)
-	seen := b.known(ctx, instance, bindings)
+	facts, labels := b.facts(), b.Labels.Within(instance.Owner.Org)
 	s := &Status{
 		Plan: instance.Plan.String(), Scope: grants.Narrowest(instance.Plan, instance.Parameters.Scope).String(),
-		Mode: instance.Parameters.Mode.String(), Policy: revision,
-		Checks: []string{}, Routes: []routeStatus{}, Denials: []denialStatus{}, Warnings: []string{},
+		Mode: instance.Parameters.Mode.String(), Policy: facts.Policy,
+		Checks: facts.Checks, Routes: []routeStatus{}, Denials: []denialStatus{}, Warnings: []string{},
 	}
-	if b.Checks != nil {
-		s.Checks = append(s.Checks, b.Checks()...)
+	w := warner{}
+	bound, known, err := b.read(ctx, instance, bindings)
+	if err != nil {
+		b.Log.Warn("broker: who has called is not known", slog.String("error", err.Error()))
+		w.warn("", "who has called is not known at the moment")
 	}
-	if seen == nil {
-		seen = &known{denials: []denialStatus{}}
-		s.warn("who has called is not known at the moment")
-	}
-	s.Denials = seen.denials
 	if instance.Parameters.Reports() && !b.AllowReport {
 		s.Mode = grants.Enforce.String()
-		s.warn("report mode is switched off by the operator of this platform: every route is enforced")
+		w.warn("", "report mode is switched off by the operator of this platform: every route is enforced")
 	}
-	bound, budget := make(map[route.Route]bool, len(bindings)), maxGrantBytes
-	for _, binding := range bindings {
-		if bound[binding.Route] {
-			s.warn("route %s is bound more than once; a failed bind may have left one of the bindings behind", binding.Route)
-		}
-		bound[binding.Route] = true
-		access := b.Store.View().Access(binding.ID)
-		if access == nil { // unbound since it was read
+	routes, budget := map[string]string{}, maxGrantBytes
+	for _, one := range bound {
+		routes[one.ID] = one.Route.String()
+		if b.Store.View().Access(one.ID) == nil { // unbound since it was read
 			continue
 		}
-		live := access.Live(b.Now(), site)
-		shown := routeStatusOf(live, labels, &budget)
-		shown.Callers = append(shown.Callers, seen.callers[binding.ID]...)
-		s.Routes = append(s.Routes, shown)
-		s.warnNever(&s.Routes[len(s.Routes)-1], live, seen.homes)
-		s.warnGone(live, labels)
-		if b.NotBound != nil {
-			if reason := b.NotBound(shown.Route); reason != "" {
-				s.warn("requests to %s do not come to the gateway: %s", shown.Route, reason)
-			}
-		}
-		s.warnNames(access, b.Now())
+		full := known.Of(one.ForOwner(), labels)
+		s.Routes = append(s.Routes, routeOf(full, &budget))
+		w.about(full)
 	}
-	s.warnParameters(instance.Parameters, bound, b.Now())
-	for _, binding := range bindings {
-		s.warnGrants("binding of "+binding.Route.String()+": ", binding.Parameters.Allow, map[route.Route]bool{binding.Route: true}, b.Now())
+	for _, one := range known.Refusals[:min(len(known.Refusals), report.MaxRefusals)] {
+		caller := report.Caller(one)
+		caller.Name = labels.App(caller.App)
+		s.Denials = append(s.Denials, denialStatus{routes[one.Binding], caller})
 	}
-	s.warnRoutes()
+	w.aboutParameters(instance.Parameters, bound)
+	s.Warnings = append(s.Warnings, w.sentences()...)
 	return s
 }
 
-func routeStatusOf(live *grants.Live, labels display.Labels, budget *int) routeStatus {
-	r := routeStatus{
-		Route: live.Route.String(), Binding: live.Binding, Scope: live.Scope.String(), Mode: live.Mode.String(),
-		Grants: []grantStatus{}, GrantsTotal: len(live.Rules), Callers: []callerStatus{},
+// read reads what is known around bindings. Where that fails, the bindings are what
+// they are.
+func (b *Reporter) read(ctx context.Context, instance store.Instance, bindings []store.Binding) (bound []store.BoundRoute, known *report.Report, err error) {
+	looked := bindings[:min(len(bindings), maxRoutesRead)]
+	if len(looked) > 0 {
+		bound, err = b.Store.Around(ctx, instance, looked)
 	}
-	for _, rule := range live.Rules[:min(len(live.Rules), maxGrantsShown)] {
-		grant, _ := rule.Written().MarshalJSON() // strings cannot fail
+	if err == nil {
+		known, err = b.reports.Read(ctx, bound, maxGrantsShown)
+	}
+	if err != nil {
+		bound, known = nil, b.reports.Bare(maxGrantsShown)
+	}
+	for _, binding := range bindings[len(bound):] {
+		bound = append(bound, store.BoundRoute{Binding: binding, Instance: instance})
+	}
+	return bound, known, err
+}
+
+func routeOf(full effective.Access, budget *int) routeStatus {
+	r := routeStatus{
+		Route: full.Route, Binding: full.Binding, Scope: full.Scope.Scope, ScopeFrom: full.Scope.From, Mode: full.Mode, LastUsed: full.LastUsed,
+		Grants: []grantStatus{}, GrantsTotal: full.GrantsTotal, Callers: full.Callers[:min(len(full.Callers), maxCallersShown)],
+	}
+	for _, one := range full.Grants {
+		grant, _ := one.Grant.MarshalJSON() // strings cannot fail
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		r.Grants = append(r.Grants, grantStatus{Origin: rule.Origin.String(), Name: labels.Source(rule.Source), Grant: grant, StandsFor: standsFor(rule)})
+		shown := grantStatus{Origin: one.Origin, Name: one.Name, Grant: grant, Expired: one.Expired}
+		if one.Grant.Source.Kind == grants.Named && one.Never == nil {
+			shown.StandsFor = one.Source
+		}
+		if one.Never != nil {
+			shown.Never = *one.Never
+		}
+		r.Grants = append(r.Grants, shown)
 	}
 	return r
-}
-
-// warnNever names the shown grants of a route that can match no request.
-func (s *Status) warnNever(r *routeStatus, live *grants.Live, homes map[string]effective.Home) {
-	for i := range r.Grants {
-		rule := live.Rules[i]
-		// The operator's are for many routes, and no fault of this one's owner.
-		if r.Grants[i].Never = effective.Never(rule, live, homes); r.Grants[i].Never != "" && rule.Origin != grants.FromOperator {
-			s.warn("%s of the %s can never match on %s: %s", rule.Source, rule.Origin, r.Route, r.Grants[i].Never)
-		}
-	}
-}
-
-func (s *Status) warnParameters(p parameters.Parameters, bound map[route.Route]bool, now time.Time) {
-	if len(bound) == 0 {
-		s.warn("no route is bound: use cf bind-route-service")
-	}
-	s.warnGrants("", p.Allow, bound, now)
-	for _, route := range p.ReportRoutes {
-		if !bound[route] {
-			s.warn("report_routes names the route %s, which is not bound", route)
-		}
-	}
-}
-
-// warnGrants names the grants of a list that do not apply.
-func (s *Status) warnGrants(where string, list []grants.Grant, bound map[route.Route]bool, now time.Time) {
-	for i, grant := range list {
-		if grant.Terms == nil {
-			continue
-		}
-		if !grant.Terms.Expires.IsZero() && !now.Before(grant.Terms.Expires) {
-			s.warn("%sallow[%d]: %s expired at %s", where, i, grant.Source, grant.Terms.Expires.Format(time.RFC3339))
-		}
-		for _, route := range grant.Terms.Routes {
-			if !bound[route] {
-				s.warn("%sallow[%d]: %s names the route %s, which is not bound", where, i, grant.Source, route)
-			}
-		}
-	}
-}
-
-func (s *Status) warnRoutes() {
-	for i, route := range s.Routes {
-		if route.GrantsTotal == 0 {
-			s.warn("routes[%d]: nobody may call %s; add somebody with allow_add", i, route.Route)
-		}
-		if route.Mode == grants.Report.String() {
-			s.warn("routes[%d]: %s is in report mode: nothing is refused", i, route.Route)
-		}
-	}
-	if s.unshown > 0 {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("and %d more", s.unshown))
-	}
-}
-
-func (s *Status) warn(format string, args ...any) {
-	if len(s.Warnings) >= maxWarnings {
-		s.unshown++
-		return
-	}
-	s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...))
 }

@@ -24,15 +24,14 @@ type Route struct {
 	LastUsed time.Time
 	// Plan, OfInstance and OfBinding are the scopes that were given.
 	Plan, OfInstance, OfBinding grants.Scope
-	// InstanceGrants and BindingGrants are those that were given, the expired ones
-	// too.
-	InstanceGrants, BindingGrants []grants.Grant
 	// Access is what is in force; nil: nothing, and nobody gets through.
 	Access *grants.Access
 	// Siblings are all routes of the service instance; nil: not known.
-	Siblings []route.Route
-	// Others are the guids of other bindings of the same route.
-	Others []string
+	Siblings map[route.Route]bool
+	// Others are the guids of other bindings of the same route; Foreign: there are
+	// more, of other service instances, whose guids are not told.
+	Others  []string
+	Foreign bool
 	// NotBound says why requests to the route do not come to the gateway, as the
 	// self-test found; "": they do, or it is not known.
 	NotBound string
@@ -52,6 +51,9 @@ type Facts struct {
 	Callers, Refusals []Caller
 	// Labels are the names that the viewer may see; nil: none.
 	Labels display.Labels
+	// MaxGrants bounds the grants that are shown and looked at for what is wrong;
+	// 0: all are.
+	MaxGrants int
 }
 
 // Home is the space and the organization of an app, or of a space.
@@ -69,12 +71,14 @@ type Caller struct {
 	// Outcome is allowed, denied or not_enforced.
 	Outcome string `json:"outcome"`
 	// Reason, Method and Path are of requests that were refused alike.
-	Reason string    `json:"reason,omitempty"`
-	Method string    `json:"method,omitempty"`
-	Path   string    `json:"path,omitempty"`
-	Count  int64     `json:"count"`
-	First  time.Time `json:"first_at"`
-	Last   time.Time `json:"last_at"`
+	Reason string `json:"reason,omitempty"`
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+	// DecisionID is the newest of them; "": not known.
+	DecisionID string    `json:"decision_id,omitempty"`
+	Count      int64     `json:"count"`
+	First      time.Time `json:"first_at"`
+	Last       time.Time `json:"last_at"`
 }
 
 // Access is who can reach a route.
@@ -91,8 +95,10 @@ type Access struct {
 	// Policy is the revision in force; each of its Checks must hold, too.
 	Policy string   `json:"policy_revision"`
 	Checks []string `json:"checks"`
-	// Grants are those in force, ordered by source, then those that have expired.
-	Grants []Grant `json:"grants"`
+	// Grants are those in force, ordered by source, then names that stand for
+	// nobody, then those that have expired: the first of GrantsTotal.
+	Grants      []Grant `json:"grants"`
+	GrantsTotal int     `json:"grants_total"`
 	// Callers are the last ones with each outcome, Denials the last refusals that
 	// differ; the newest first.
 	Callers  []Caller   `json:"callers"`
@@ -112,6 +118,7 @@ type Scope struct {
 
 // A Grant is one that applies to the route, or did.
 type Grant struct {
+	// Source is by guid, but of a name that stands for nobody.
 	Source string `json:"source"`
 	// Name is org/space/app of the source; "": not known, or not for the viewer.
 	Name string `json:"name,omitempty"`
@@ -140,18 +147,28 @@ func Of(r Route, f Facts) Access {
 		a.LastUsed = &r.LastUsed
 	}
 	w := &warner{route: r, facts: f, scope: grants.Narrowest(r.Plan, r.OfInstance, r.OfBinding)}
-	if r.Access != nil {
-		live := r.Access.Live(f.Now, f.Site) // exactly as the gateway asks: what it remembers stays
-		w.scope, a.Scope.Scope, a.Mode = live.Scope, live.Scope.String(), live.Mode.String()
-		for _, rule := range live.Rules {
-			a.Grants = append(a.Grants, w.grant(rule, false))
-		}
+	if r.Access == nil {
+		w.aboutRoute(0, a.Mode)
+		a.Warnings = append(a.Warnings, w.warnings...)
+		return a
 	}
-	w.aboutRoute(len(a.Grants), a.Mode)
-	for _, rule := range expired(r, f) {
-		a.Grants = append(a.Grants, w.grant(rule, true))
+	live := r.Access.Live(f.Now, f.Site) // exactly as the gateway asks: what it remembers stays
+	idle := r.Access.Idle(f.Now, f.Site)
+	w.scope, a.Scope.Scope, a.Mode = live.Scope, live.Scope.String(), live.Mode.String()
+	a.GrantsTotal = len(live.Rules) + len(idle.Nobody) + len(idle.Ended)
+	room := func() bool { return f.MaxGrants == 0 || len(a.Grants) < f.MaxGrants }
+	for i := 0; i < len(live.Rules) && room(); i++ {
+		a.Grants = append(a.Grants, w.grant(live.Rules[i], false))
 	}
-	w.aboutConditions()
+	w.aboutRoute(len(live.Rules), a.Mode)
+	for i := 0; i < len(idle.Nobody) && room(); i++ {
+		a.Grants = append(a.Grants, w.nobody(idle.Nobody[i]))
+	}
+	for i := 0; i < len(idle.Ended) && room(); i++ {
+		a.Grants = append(a.Grants, w.grant(idle.Ended[i], true))
+	}
+	w.aboutNames()
+	w.aboutConditions(live.Rules, idle.Elsewhere)
 	a.Warnings = append(a.Warnings, w.warnings...)
 	return a
 }
@@ -174,22 +191,4 @@ func scopeOf(r Route) Scope {
 		s.From = "binding"
 	}
 	return s
-}
-
-// expired are the grants of a route that have ended.
-func expired(r Route, f Facts) []grants.Rule {
-	ended := func(list []grants.Grant) (past []grants.Grant) {
-		for _, one := range list {
-			if one.Expired(f.Now) {
-				past = append(past, one)
-			}
-		}
-		return past
-	}
-	var operators grants.Site
-	if f.Site != nil {
-		operators.Grants = ended(f.Site.Grants)
-	}
-	past := grants.NewAccess(&grants.Access{Route: r.Bound}, ended(r.InstanceGrants), ended(r.BindingGrants))
-	return past.Live(time.Time{}, &operators).Rules // at the zero time nothing has expired
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
+	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -49,8 +50,8 @@ func bound(t *testing.T, name string, plan grants.Scope, ofInstance, ofBinding s
 	owner := grants.Owner{Instance: "instance", Space: guid(t, shop), Org: guid(t, acme)}
 	return effective.Route{
 		Binding: "binding", Bound: at, Owner: owner, CreatedAt: now.Add(-time.Hour), Plan: plan, OfInstance: i.Scope, OfBinding: b.Scope,
-		InstanceGrants: i.Allow, BindingGrants: b.Allow, Siblings: []route.Route{at},
-		Access: parameters.NewAccess(parameters.Bound{Binding: "binding", Route: at, Owner: owner, Plan: plan, Instance: i, OfBinding: b, ReportAllowed: true}),
+		Siblings: map[route.Route]bool{at: true},
+		Access:   parameters.NewAccess(parameters.Bound{Binding: "binding", Route: at, Owner: owner, Plan: plan, Instance: i, OfBinding: b, ReportAllowed: true}),
 	}
 }
 
@@ -89,6 +90,7 @@ func TestWarnings(t *testing.T) {
 		"nobody":                                {grants.ScopeAny, `{}`, "nobody may call", nil},
 		"report mode":                           {grants.ScopeAny, `{"mode":"report","allow":["cf:any"]}`, "report mode", nil},
 		"several bindings":                      {grants.ScopeAny, entry("cf:any", ""), "other bindings have the same route: b2, b3", func(r *effective.Route) { r.Others = []string{"b2", "b3"} }},
+		"a binding of others":                   {grants.ScopeAny, entry("cf:any", ""), "another service instance has a binding of this route too", func(r *effective.Route) { r.Foreign = true }},
 		"not bound in the router":               {grants.ScopeAny, entry("cf:any", ""), "do not come to the gateway: the app answered", func(r *effective.Route) { r.NotBound = "the app answered" }},
 		"never used":                            {grants.ScopeAny, entry("cf:any", ""), "no request has ever gone on", func(r *effective.Route) { r.CreatedAt = now.Add(-30 * 24 * time.Hour) }},
 		"unused":                                {grants.ScopeAny, entry("cf:any", ""), "since 2026-04-04T", func(r *effective.Route) { r.LastUsed = now.Add(-30 * 24 * time.Hour) }},
@@ -205,4 +207,43 @@ func TestNamesBesideGUIDs(t *testing.T) {
 	require.NoError(t, a.Text(&text))
 	assert.Contains(t, text.String(), "cf:app:"+frontend+" (acme/shop/front?[2Jend)")
 	assert.Contains(t, text.String(), "organization "+acme+" (acme/shop)")
+}
+
+// A name that stands for nobody is shown all the same: as it was written, with why.
+func TestNamesThatStandForNobody(t *testing.T) {
+	r := bound(t, "backend.example", grants.ScopeOrg, `{"allow":["app:frontend","space:lab",{"source":"app:old","expires":"2026-05-01T00:00:00Z"},{"source":"app:other","routes":["other.example"]}]}`, `{}`)
+	r.Siblings = nil
+	r.Access.Names = &names.Book{}
+	entries := map[names.Reference]names.Resolution{}
+	for _, reference := range r.Access.References() {
+		entries[reference] = names.Resolution{Missing: now.Add(-time.Hour)}
+		if reference.Name.App == "frontend" {
+			entries[reference] = names.Resolution{Holders: []names.Holder{{ID: guid(t, frontend)}}}
+		}
+	}
+	r.Access.Names.Turn(names.NewPage(entries))
+	a := effective.Of(r, effective.Facts{Now: now})
+	shown := []string{}
+	for _, g := range a.Grants {
+		shown = append(shown, fmt.Sprint(g.Source, " ", g.Never != nil, g.Expired))
+	}
+	assert.Equal(t, []string{"cf:app:" + frontend + " false false", "app:old true true", "space:lab true false"}, shown)
+	assert.Equal(t, 3, a.GrantsTotal)
+	assert.ElementsMatch(t, []string{"app:other: no app bears this name since 2026-05-04T09:15:00Z, so it allows nobody", "space:lab: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody"}, a.Warnings)
+	var text bytes.Buffer
+	require.NoError(t, a.Text(&text))
+	assert.Contains(t, text.String(), "app:frontend = cf:app:"+frontend+" ")
+	assert.Regexp(t, `space:lab +- +instance +never matches`, text.String())
+}
+
+// In a list, a route with many grants shows some of them and says how many there are.
+func TestGrantsAreBoundedWhereManyRoutesAreShown(t *testing.T) {
+	r := bound(t, "backend.example", grants.ScopeSpace, `{"allow":["cf:app:`+frontend+`","cf:space:`+shop+`","cf:org:`+globex+`"]}`, `{}`)
+	a := effective.Of(r, effective.Facts{Now: now, MaxGrants: 2})
+	assert.Len(t, a.Grants, 2)
+	assert.Equal(t, 3, a.GrantsTotal)
+	assert.Empty(t, a.Warnings, "what is not shown is not looked at")
+	var text bytes.Buffer
+	require.NoError(t, a.Text(&text))
+	assert.Contains(t, text.String(), "and 1 more")
 }

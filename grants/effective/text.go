@@ -28,23 +28,26 @@ func (a Access) Text(w io.Writer) error {
 	t.row()
 	t.row("WHO MAY CALL", "CONDITIONS", "ORIGIN", "EXPIRES", "LAST ALLOWED")
 	for _, g := range a.Grants {
-		t.row(g.Source+display.Beside(g.Name), g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
+		t.row(g.Who(), g.conditions(), g.Origin, g.ends(), when(g.LastAllowed))
 	}
 	if len(a.Grants) == 0 {
 		t.row("nobody")
+	}
+	if left := a.GrantsTotal - len(a.Grants); left > 0 {
+		t.row(fmt.Sprintf("and %d more", left))
 	}
 	if len(a.Callers) > 0 {
 		t.row()
 		t.row("LAST CALLERS", "OUTCOME", "TIMES", "LAST", "SPACE", "ORGANIZATION")
 		for _, c := range a.Callers[:min(len(a.Callers), maxCallersShown)] {
-			t.row(c.name(), c.Outcome, fmt.Sprint(c.Count), when(&c.Last), c.Space, c.Org)
+			t.row(c.Who(), c.Outcome, fmt.Sprint(c.Count), when(&c.Last), c.Space, c.Org)
 		}
 	}
 	if len(a.Denials) > 0 {
 		t.row()
-		t.row("LAST REFUSALS", "REQUEST", "REASON", "TIMES", "LAST")
+		t.row("LAST REFUSALS", "REQUEST", "OUTCOME", "REASON", "TIMES", "LAST", "DECISION")
 		for _, c := range a.Denials[:min(len(a.Denials), maxCallersShown)] {
-			t.row(c.name(), c.Method+" "+c.Path, c.Reason, fmt.Sprint(c.Count), when(&c.Last))
+			t.row(c.Who(), c.Method+" "+c.Path, c.Outcome, c.Reason, fmt.Sprint(c.Count), when(&c.Last), c.DecisionID)
 		}
 	}
 	for i, warning := range a.Warnings {
@@ -73,6 +76,21 @@ func (a Access) checks() string {
 	}
 	return ", checks: " + strings.Join(a.Checks, ", ")
 }
+
+// written is the source as its owner wrote it, with whom it stands for.
+func (g Grant) written() string {
+	written := g.Grant.Source.String()
+	if written == g.Source {
+		return g.Source
+	}
+	return written + " = " + g.Source
+}
+
+// Who is the source with its name.
+func (g Grant) Who() string { return g.written() + display.Beside(g.Name) }
+
+// who names a grant in a sentence.
+func (g Grant) who() string { return g.written() + " (" + g.Origin + ")" }
 
 func (g Grant) conditions() string { return conditions(g.Grant.Terms) }
 
@@ -105,7 +123,8 @@ func (g Grant) ends() string {
 	return "-"
 }
 
-func (c Caller) name() string {
+// Who names the caller.
+func (c Caller) Who() string {
 	if c.App == "" {
 		return "(not verified)"
 	}

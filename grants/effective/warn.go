@@ -29,9 +29,14 @@ type warner struct {
 	unshown  int
 }
 
+// warn says everything once.
 func (w *warner) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if slices.Contains(w.warnings, text) {
+		return
+	}
 	if len(w.warnings) < maxWarnings {
-		w.warnings = append(w.warnings, fmt.Sprintf(format, args...))
+		w.warnings = append(w.warnings, text)
 		return
 	}
 	w.unshown++
@@ -58,11 +63,31 @@ func (w *warner) grant(rule grants.Rule, expired bool) Grant {
 		if rule.Origin == grants.FromOperator {
 			return g // it is for many routes, and no fault of this one's owner
 		}
-		w.warn("%s (%s) can never match: %s", g.Source, g.Origin, never)
-	} else if g.Expires != nil && g.Expires.Sub(w.facts.Now) <= soon {
-		w.warn("%s (%s) expires soon: %s", g.Source, g.Origin, g.Expires.Format(time.RFC3339))
+		w.warn("%s can never match: %s", g.who(), never)
+	} else if ends := g.Grant.Terms; ends != nil && !ends.Expires.IsZero() && ends.Expires.Sub(w.facts.Now) <= soon {
+		w.warn("%s expires soon: %s", g.who(), ends.Expires.Format(time.RFC3339)) // a name's former holder does not matter
 	}
 	return g
+}
+
+// nobody describes a grant by a name that stands for nobody, of which aboutNames
+// warns.
+func (w *warner) nobody(n grants.Naming) Grant {
+	never := n.Warning(w.facts.Now)
+	g := Grant{Source: n.Written.Source.String(), Grant: n.Written, Origin: n.Origin.String(), Never: &never, Expired: n.Written.Expired(w.facts.Now)}
+	if n.Written.Terms != nil && !n.Written.Terms.Expires.IsZero() {
+		g.Expires = &n.Written.Terms.Expires
+	}
+	return g
+}
+
+// aboutNames warns of names that stand for nobody, or for others than before.
+func (w *warner) aboutNames() {
+	for _, naming := range w.route.Access.Namings() {
+		if text := naming.Warning(w.facts.Now); text != "" && !naming.Written.Expired(w.facts.Now) {
+			w.warn("%s", text)
+		}
+	}
 }
 
 // lastAllowed is when somebody was last allowed whom the source names.
@@ -76,13 +101,7 @@ func (w *warner) lastAllowed(source grants.Source) *time.Time {
 	return nil
 }
 
-// Never is why a rule of a route can match no request; "": it can, as far as is
-// known.
-func Never(rule grants.Rule, live *grants.Live, homes map[string]Home) string {
-	w := warner{scope: live.Scope, route: Route{Bound: live.Route, Owner: live.Owner}, facts: Facts{Homes: homes}}
-	return w.never(rule)
-}
-
+// never is why a rule can match no request; "": it can, as far as is known.
 func (w *warner) never(rule grants.Rule) string {
 	if reason := w.outside(rule.Source); reason != "" {
 		return reason
@@ -149,8 +168,8 @@ func (w *warner) aboutRoute(inForce int, mode string) {
 	if mode == grants.Report.String() {
 		w.warn("the route is in report mode: nothing is refused")
 	}
-	if len(r.Others) > 0 {
-		w.warn("other bindings have the same route: %s", strings.Join(r.Others, ", "))
+	for _, text := range SameRoute(r.Others, r.Foreign) {
+		w.warn("%s", text)
 	}
 	if r.NotBound != "" {
 		w.warn("requests to the route do not come to the gateway: %s", r.NotBound)
@@ -164,24 +183,40 @@ func (w *warner) aboutRoute(inForce int, mode string) {
 	}
 }
 
+// SameRoute says which other bindings a route has.
+func SameRoute(others []string, foreign bool) (texts []string) {
+	if len(others) > 0 {
+		texts = append(texts, "other bindings have the same route: "+strings.Join(others, ", "))
+	}
+	if foreign {
+		texts = append(texts, "another service instance has a binding of this route too")
+	}
+	return texts
+}
+
 // aboutConditions warns of the instance's and the binding's grants that name routes
 // which are not bound.
-func (w *warner) aboutConditions() {
-	if w.route.Siblings == nil {
-		return
-	}
-	check := func(origin string, list []grants.Grant, bound []route.Route) {
-		for _, grant := range list {
-			if grant.Terms == nil || grant.Expired(w.facts.Now) {
+func (w *warner) aboutConditions(lists ...[]grants.Rule) {
+	for _, rules := range lists {
+		for _, rule := range rules {
+			terms := rule.Terms
+			if terms == nil || terms.Routes == nil || rule.Origin == grants.FromOperator || rule.Expired(w.facts.Now) {
 				continue
 			}
-			for _, named := range grant.Terms.Routes {
-				if !slices.Contains(bound, named) {
-					w.warn("%s (%s) names the route %s, which is not bound", grant.Source, origin, named)
+			for _, named := range terms.Routes {
+				if bound, known := w.isBound(rule.Origin, named); known && !bound {
+					w.warn("%s (%s) names the route %s, which is not bound", rule.Written().Source, rule.Origin, named)
 				}
 			}
 		}
 	}
-	check("instance", w.route.InstanceGrants, w.route.Siblings)
-	check("binding", w.route.BindingGrants, []route.Route{w.route.Bound})
+}
+
+// isBound reports whether a grant can be for a route at all: a binding's only for
+// its own.
+func (w *warner) isBound(origin grants.Origin, named route.Route) (bound, known bool) {
+	if origin == grants.FromBinding {
+		return named == w.route.Bound, true
+	}
+	return w.route.Siblings[named], w.route.Siblings != nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/grants/terms"
 )
@@ -126,7 +127,7 @@ func parseObject(object map[string]any) (Parameters, error) {
 func parseDocument(raw []byte) (Parameters, error) {
 	var doc document
 	if err := json.Unmarshal(raw, &doc); err != nil {
-		return Parameters{}, refuse("%w", grants.ExplainJSON(err, "parameter"))
+		return Parameters{}, refuse("%w", mistake.OfJSON(err, "parameter"))
 	}
 	p, err := doc.parameters()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -153,7 +154,7 @@ func decodeObject(raw []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
 	if err := decoder.Decode(into); err != nil {
-		return refuse("%w", grants.ExplainJSON(err, "parameters"))
+		return refuse("%w", mistake.OfJSON(err, "parameters"))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return refuse("parameters: expected one JSON object and nothing after it")

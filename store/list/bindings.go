@@ -23,6 +23,17 @@ type BoundRoute struct {
 	// Others are the ids of other bindings of the same route, the oldest 20: a
 	// failed bind may have left them.
 	Others []string
+	// Foreign: [BoundRoute.ForOwner] has left some out.
+	Foreign bool
+
+	own []string // of Others, those of the same instance
+}
+
+// ForOwner leaves out the ids of other instances' bindings.
+func (b BoundRoute) ForOwner() BoundRoute {
+	b.Foreign = len(b.Others) > len(b.own)
+	b.Others = b.own
+	return b
 }
 
 const maxOthers = 20
@@ -47,13 +58,23 @@ func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) 
 	if err != nil {
 		return nil, 0, err
 	}
-	lastUsed, err := lastUsedOf(ctx, q, page)
+	list, err = Around(ctx, q, instances, page)
 	if err != nil {
 		return nil, 0, err
 	}
+	return list, total, errors.Join(append(broken, damaged)...)
+}
+
+// Around is what is known around bindings, those left out whose instance is not
+// among instances.
+func Around(ctx context.Context, q database.Querier, instances map[string]record.Instance, page []record.Binding) (list []BoundRoute, err error) {
+	lastUsed, err := lastUsedOf(ctx, q, page)
+	if err != nil {
+		return nil, err
+	}
 	sameRoute, err := sameRouteAs(ctx, q, page)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	for _, binding := range page {
 		instance, ok := instances[binding.InstanceID]
@@ -61,11 +82,19 @@ func Bindings(ctx context.Context, q database.Querier, f BindingFilter, p Page) 
 			continue
 		}
 		binding.URL = ""
-		others := slices.DeleteFunc(slices.Clone(sameRoute[binding.Route.String()]), func(id string) bool { return id == binding.ID })
-		others = others[:min(len(others), maxOthers)]
-		list = append(list, BoundRoute{Binding: binding, Instance: instance, LastUsed: lastUsed[binding.ID], Others: others})
+		bound := BoundRoute{Binding: binding, Instance: instance, LastUsed: lastUsed[binding.ID]}
+		for _, other := range sameRoute[binding.Route.String()] {
+			if other.ID == binding.ID || len(bound.Others) == maxOthers {
+				continue
+			}
+			bound.Others = append(bound.Others, other.ID)
+			if other.InstanceID == binding.InstanceID {
+				bound.own = append(bound.own, other.ID)
+			}
+		}
+		list = append(list, bound)
 	}
-	return list, total, errors.Join(append(broken, damaged)...)
+	return list, nil
 }
 
 // A BoundID is a binding by its id, without what can be large.
@@ -74,12 +103,14 @@ type BoundID struct{ ID, InstanceID, Route string }
 // IDs reads a page of the bindings as [Bindings] does. Whether one is damaged it
 // does not look.
 func IDs(ctx context.Context, q database.Querier, f BindingFilter, p Page) ([]BoundID, int, error) {
-	ids := table[BoundID]{`bindings`, `id, instance_id, route`, func(row *sql.Rows) func() (BoundID, error) {
-		var one BoundID
-		err := row.Scan(&one.ID, &one.InstanceID, &one.Route)
-		return func() (BoundID, error) { return one, err }
-	}, [2]string{`created_at`, `id`}, `0`, nil}
+	ids := table[BoundID]{`bindings`, `id, instance_id, route`, scanID, [2]string{`created_at`, `id`}, `0`, nil}
 	return ids.read(ctx, q, f.conditions(), p)
+}
+
+func scanID(row *sql.Rows) func() (BoundID, error) {
+	var one BoundID
+	err := row.Scan(&one.ID, &one.InstanceID, &one.Route)
+	return func() (BoundID, error) { return one, err }
 }
 
 func (f BindingFilter) conditions() (c conditions) {
@@ -132,23 +163,18 @@ func lastUsedOf(ctx context.Context, q database.Querier, page []record.Binding) 
 	return at, err
 }
 
-// sameRouteAs returns the ids of the oldest bindings of the page's routes, by
-// route.
-func sameRouteAs(ctx context.Context, q database.Querier, page []record.Binding) (map[string][]string, error) {
+// sameRouteAs returns the oldest bindings of the page's routes, by route.
+func sameRouteAs(ctx context.Context, q database.Querier, page []record.Binding) (map[string][]BoundID, error) {
 	var c conditions
 	c.in(`route IN (%)`, distinct(page, func(b record.Binding) string { return b.Route.String() }))
-	query := `SELECT route, id FROM (SELECT route, id, ROW_NUMBER() OVER (PARTITION BY route ORDER BY created_at, id) AS place FROM bindings` + c.where() + `) AS same
+	query := `SELECT id, instance_id, route FROM (SELECT id, instance_id, route, ROW_NUMBER() OVER (PARTITION BY route ORDER BY created_at, id) AS place FROM bindings` + c.where() + `) AS same
 		WHERE place <= ` + c.arg(maxOthers+1) + ` ORDER BY place`
-	bindings, _, err := database.ReadAll(ctx, q, func(row *sql.Rows) func() ([2]string, error) {
-		var one [2]string
-		err := row.Scan(&one[0], &one[1])
-		return func() ([2]string, error) { return one, err }
-	}, query, c.args...)
-	ids := make(map[string][]string, len(page))
+	bindings, _, err := database.ReadAll(ctx, q, scanID, query, c.args...)
+	of := make(map[string][]BoundID, len(page))
 	for _, one := range bindings {
-		ids[one[0]] = append(ids[one[0]], one[1])
+		of[one.Route] = append(of[one.Route], one)
 	}
-	return ids, err
+	return of, err
 }
 
 func distinct(page []record.Binding, of func(record.Binding) string) []string {

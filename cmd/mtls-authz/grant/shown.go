@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 )
@@ -34,10 +35,10 @@ type routeShown struct {
 func parse(raw json.RawMessage) (s shown, err error) {
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &document); err != nil {
-		return s, fmt.Errorf("parameters of the service: %w", grants.ExplainJSON(err, "the parameters"))
+		return s, fmt.Errorf("parameters of the service: %w", mistake.OfJSON(err, "the parameters"))
 	}
 	if err := json.Unmarshal(document["status"], &s.status); err != nil {
-		return s, fmt.Errorf("parameters of the service: status: %w", grants.ExplainJSON(err, "status"))
+		return s, fmt.Errorf("parameters of the service: status: %w", mistake.OfJSON(err, "status"))
 	}
 	delete(document, "status")
 	given, err := json.Marshal(document)

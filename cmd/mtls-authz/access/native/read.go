@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 )
 
 // A Policy is one route policy.
@@ -62,7 +63,7 @@ type document struct {
 func readJSON(text []byte) ([]Policy, error) {
 	var d document
 	if err := json.Unmarshal(text, &d); err != nil {
-		return nil, grants.ExplainJSON(err, "route policies")
+		return nil, mistake.OfJSON(err, "route policies")
 	}
 	if d.Resources == nil {
 		return nil, errEmpty

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -185,7 +186,7 @@ func (r *reader) parameters(cfg Config) parameters.Parameters {
 	document := map[string]any{}
 	if cfg.Parameters != nil {
 		if err := json.Unmarshal(cfg.Parameters, &document); err != nil {
-			r.fail("--grants: %w", grants.ExplainJSON(err, "the parameters"))
+			r.fail("--grants: %w", mistake.OfJSON(err, "the parameters"))
 			return parameters.Parameters{}
 		}
 	}
