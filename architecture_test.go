@@ -82,7 +82,8 @@ var mayImport = map[string][]string{
 	"api/list":                       {},
 	"api/own":                        {"api/access", "api/envelope", "api/list", "grants/display", "grants/effective", "store", "store/report"},
 	"api/viewer":                     {"directory/controller", "identity"},
-	"directory":                      {"grants", "grants/names", "identity", "store/resolution"},
+	"directory/census":               {"directory/controller", "identity"},
+	"directory":                      {"directory/census", "directory/controller", "grants", "grants/display", "grants/names", "identity", "store/resolution"},
 	"directory/controller":           {},
 	"gateway":                        {"identity", "grants", "rego", "store", "gateway/target", "gateway/headers", "gateway/leg3", "gateway/line", "gateway/load", "gateway/front", "gateway/streams", "gateway/request", "gateway/assertion", "callerassertion", "gateway/refusal", "gateway/trace"},
 	"gateway/refusal":                {"gateway/line", "identity", "rego", "gateway/front", "gateway/leg3", "gateway/request", "gateway/target"},
@@ -139,7 +140,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/authorities":     {"identity", "cmd/mtls-authz/settings", "store/board"},
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
-	"cmd/mtls-authz/cloud":           {"api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store", "grants", "grants/display", "identity"},
+	"cmd/mtls-authz/cloud":           {"api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store", "grants/display"},
 	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "gateway/trace", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access", "cmd/mtls-authz/doctor", "api/own"},
 }
 

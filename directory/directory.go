@@ -11,24 +11,27 @@ package directory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/directory/census"
+	"github.com/mtls-authz/mtls-authz/directory/controller"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/store/resolution"
 )
 
-// Lister reads all pages of a list; [controller.Session] is one.
+// Lister asks Cloud Controller; [controller.Session] is one.
 type Lister interface {
-	List(ctx context.Context, path string, query url.Values, page func(json.RawMessage) error) error
+	census.Lister
+	// SeesAll reports whether it shows every org.
+	SeesAll() bool
 }
 
 // Config configures [New]. Every field without a default is required.
@@ -44,13 +47,15 @@ type Config struct {
 	// Interval is how often names are looked up again. Default: 30 s.
 	Interval time.Duration
 	Log      *slog.Logger
+	// Metrics gets the collectors; nil: nobody does.
+	Metrics prometheus.Registerer
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// ErrHidden: some names are of orgs that the client of UAA cannot see. What they
-// stood for stays.
-var ErrHidden = errors.New("CF_CLIENT_ID cannot see every org: the client needs the authority cloud_controller.global_auditor or cloud_controller.admin_read_only")
+// ErrHidden: some names are of orgs that the client of UAA cannot see, or that were
+// deleted. What they stood for stays.
+var ErrHidden = errors.New("orgs that are not there for CF_CLIENT_ID: deleted, or the client needs the authority cloud_controller.global_auditor or cloud_controller.admin_read_only")
 
 // tick is how often the directory looks for something to do, newsInterval how
 // often new names are looked up.
@@ -67,14 +72,15 @@ type Directory struct {
 	mu     sync.Mutex
 	asked  map[entity]bool
 
-	// Of the goroutine of Run.
-	rounds
+	lookUps *prometheus.CounterVec
+
+	rounds             // of the goroutine that looks names up
+	fetching condition // of the one that fetches labels
 }
 
 // rounds is how looking up goes.
 type rounds struct {
-	// told is what was logged last, so that it is not logged again.
-	told string
+	condition
 	// took is how long it took to look every name up.
 	took time.Duration
 	// wanted and page are what was last compared, news are the names of the one that
@@ -83,6 +89,8 @@ type rounds struct {
 	page   *names.Page
 	news   []names.Reference
 	tried  map[names.Reference]bool
+	// unused are names that this gateway knew no use of when it last looked all up.
+	unused map[names.Reference]bool
 }
 
 // New returns a directory; see [Directory.Run].
@@ -94,11 +102,22 @@ func New(cfg Config) *Directory {
 		cfg.Now = time.Now
 	}
 	labels, _ := lru.New[entity, label](maxLabels) // its only error is a size below one
-	return &Directory{cfg: cfg, labels: labels, asked: map[entity]bool{}, rounds: rounds{tried: map[names.Reference]bool{}}}
+	return &Directory{
+		cfg: cfg, lookUps: newMetrics(cfg), labels: labels, asked: map[entity]bool{},
+		rounds:   rounds{condition: condition{log: cfg.Log, what: "names"}, tried: map[names.Reference]bool{}},
+		fetching: condition{log: cfg.Log, what: "the names that people read"},
+	}
 }
 
 // Run looks names up until its context ends.
 func (d *Directory) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { every(ctx, func() { d.resolveSome(ctx) }) })
+	running.Go(func() { every(ctx, func() { d.fetchLabels(ctx) }) })
+	running.Wait()
+}
+
+func every(ctx context.Context, do func()) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -106,30 +125,46 @@ func (d *Directory) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			do()
 		}
-		d.resolveSome(ctx)
-		d.fetchLabels(ctx)
 	}
 }
 
-// tell logs how it goes when that changes.
-func (d *Directory) tell(ctx context.Context, err error) {
+// A condition is how one job goes, logged when that changes.
+type condition struct {
+	log  *slog.Logger
+	what string
+	told string
+}
+
+// tell logs how it goes.
+func (c *condition) tell(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	kind := ""
-	if err != nil {
-		kind = "failing"
-	}
-	if kind == d.told {
+	kind := kindOf(err)
+	if kind == c.told {
 		return
 	}
-	d.told = kind
+	c.told = kind
 	if err == nil {
-		d.cfg.Log.Info("names are looked up again")
+		c.log.Info(c.what + " are looked up again")
 		return
 	}
-	d.cfg.Log.Warn("names cannot be looked up; what is known stays", slog.String("error", err.Error()))
+	c.log.Warn("some "+c.what+" cannot be looked up; what is known stays", slog.String("error", err.Error()))
+}
+
+// kindOf tells errors apart that are not the same to whoever is to mend them.
+func kindOf(err error) (kind string) {
+	for _, one := range []error{ErrHidden, controller.ErrUnauthorized, controller.ErrRefused, controller.ErrUnavailable} {
+		if errors.Is(err, one) {
+			kind += one.Error() + ";"
+		}
+	}
+	if err != nil && kind == "" {
+		kind = "another"
+	}
+	return kind
 }
 
 // share is the part of the time that looking every name up may take: where it
@@ -149,7 +184,9 @@ func (d *Directory) resolveSome(ctx context.Context) {
 	}
 	if mine {
 		started := time.Now()
-		d.tell(ctx, d.Resolve(ctx, wanted))
+		err := d.Resolve(ctx, wanted)
+		d.count(err)
+		d.tell(ctx, err)
 		d.took = time.Since(started)
 		return
 	}
@@ -160,7 +197,8 @@ func (d *Directory) resolveSome(ctx context.Context) {
 	if mine, err = d.cfg.Resolutions.TakeTurn(ctx, resolution.News, newsInterval); err != nil || !mine {
 		return
 	}
-	if err = d.ResolveNew(ctx, d.news); err == nil || errors.Is(err, ErrHidden) {
+	err = d.ResolveNew(ctx, d.news)
+	if !errors.Is(err, controller.ErrUnavailable) && !errors.Is(err, controller.ErrUnauthorized) {
 		for _, r := range d.news {
 			d.tried[r] = true
 		}
@@ -184,10 +222,16 @@ func (d *Directory) compare(wanted *names.Set, page *names.Page) {
 }
 
 // Resolve looks every name up and keeps what it finds; what else is kept is
-// forgotten. On an error other than [ErrHidden] nothing changes, unless the store
-// fails on the way.
+// forgotten the second time: another gateway may know better. Names of which
+// nothing can be told stay as they are, and the error says why.
 func (d *Directory) Resolve(ctx context.Context, wanted *names.Set) error {
-	return d.resolve(ctx, slices.Collect(wanted.All()), func(r names.Reference) bool { return !wanted.Has(r) })
+	unused := map[names.Reference]bool{}
+	err := d.resolve(ctx, slices.Collect(wanted.All()), func(r names.Reference) bool {
+		unused[r] = !wanted.Has(r)
+		return unused[r] && d.unused[r]
+	})
+	d.unused = unused
+	return err
 }
 
 // ResolveNew is [Directory.Resolve] for some names, and leaves the others as they
@@ -202,14 +246,8 @@ func (d *Directory) resolve(ctx context.Context, wanted []names.Reference, unuse
 		return err
 	}
 	known := saving.Known()
-	found, err := d.find(ctx, wanted)
-	if err != nil {
-		return err
-	}
-	there, err := d.existing(ctx, formers(known, found))
-	if err != nil {
-		return err
-	}
+	found, problem := d.find(ctx, wanted)
+	there, more := d.formers(ctx, known, found)
 	now := d.cfg.Now().UTC().Truncate(time.Millisecond) // as the store keeps times
 	changed := map[names.Reference]names.Resolution{}
 	for reference, present := range found {
@@ -232,10 +270,7 @@ func (d *Directory) resolve(ctx context.Context, wanted []names.Reference, unuse
 		before, _ := known.Look(reference)
 		d.log(reference, before, after)
 	}
-	if len(found) < len(wanted) {
-		return ErrHidden
-	}
-	return nil
+	return errors.Join(problem, more)
 }
 
 // log tells what a name stands for from now on.

@@ -49,7 +49,7 @@ func TestPagesConcernWhoseNamesChange(t *testing.T) {
 // Whatever changes, in whatever order, a route that was asked before decides as
 // one that was not.
 func TestPagesOneAfterTheOther(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	random := rand.New(rand.NewPCG(1, 2))
 	apps := []string{frontend, metrics, billing, shop}
 	entries := []string{"app:a", "app:b", labelled, "space:shop", "app:c"}
 	access, book := byName(t, entries...)

@@ -85,6 +85,9 @@ func (t *town) List(_ context.Context, path string, query url.Values, page func(
 	return page(json.RawMessage(`{"resources":[` + strings.Join(found, ",") + `]}`))
 }
 
+// SeesAll implements [directory.Lister].
+func (t *town) SeesAll() bool { return true }
+
 // generateNamed fills a database: 10 bindings to an instance, 50 to a space, 10
 // grants by name a binding.
 func generateNamed(t testing.TB, fresh database, bindings int) string {

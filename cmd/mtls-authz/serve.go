@@ -115,7 +115,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
-	if g.cloud, err = cloud.New(s, g.store, g.authorities.ExtraRoots, log); err != nil {
+	if g.cloud, err = cloud.New(s, g.store, g.authorities.ExtraRoots, cloud.Telling{Log: log, Metrics: g.registry}); err != nil {
 		return nil, err
 	}
 	g.background = append(g.background, g.cloud.Run)

@@ -77,7 +77,7 @@ func (c *Cloud) token(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, object{
 		"access_token": c.issue(bearer{client: id}), "token_type": "bearer", "expires_in": int(c.life.Seconds()),
-		"scope": "cloud_controller.global_auditor", "jti": "b9b0d5b9f1d94c6f8f9d0a5d3f1a7c55",
+		"scope": c.scope, "jti": "b9b0d5b9f1d94c6f8f9d0a5d3f1a7c55",
 	})
 }
 
@@ -185,7 +185,7 @@ func (c *Cloud) page(w http.ResponseWriter, r *http.Request, kind string, found 
 			*into, _ = strconv.Atoi(text)
 		}
 	}
-	if number < 1 || size < 1 || size > 5000 {
+	if number < 1 || size < 1 || size > c.pageMost {
 		refuse(w, http.StatusBadRequest, "")
 		return
 	}

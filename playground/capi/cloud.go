@@ -43,10 +43,11 @@ type Permissions struct {
 
 // A Fault is how calls fail. The zero Fault is none.
 type Fault struct {
-	// Path is the prefix of the paths that fail, Status what they answer.
-	Path   string
-	Status int
-	Header http.Header
+	// Path is the prefix of the paths that fail, Status what they answer. Of them
+	// only those fail that have Query in their query.
+	Path, Query string
+	Status      int
+	Header      http.Header
 	// Body stands in the place of an error document.
 	Body string
 	// Times is how many calls fail; 0: all.
@@ -64,6 +65,8 @@ type Cloud struct {
 	instances map[string]map[string]Permissions // by instance and user
 	fault     Fault
 	pageLimit int
+	pageMost  int
+	scope     string
 	hidden    map[string]bool // orgs that clients may not see
 	calls     map[string]int  // by path
 	queries   []string
@@ -80,7 +83,7 @@ type bearer struct {
 func New() *Cloud {
 	c := &Cloud{
 		entities: map[string]map[string]Entity{Orgs: {}, Spaces: {}, Apps: {}}, clients: map[string]string{}, tokens: map[string]bearer{},
-		life: 10 * time.Minute, instances: map[string]map[string]Permissions{}, hidden: map[string]bool{}, calls: map[string]int{}, mux: http.NewServeMux(),
+		life: 10 * time.Minute, pageMost: 5000, scope: "cloud_controller.global_auditor", instances: map[string]map[string]Permissions{}, hidden: map[string]bool{}, calls: map[string]int{}, mux: http.NewServeMux(),
 	}
 	c.mux.HandleFunc("GET /{$}", c.root)
 	c.mux.HandleFunc("GET /v3", c.rootV3)
@@ -193,6 +196,21 @@ func (c *Cloud) PageLimit(most int) {
 	c.pageLimit = most
 }
 
+// MaxPerPage is how much a list may be asked for at once; more is refused. At
+// first 5000.
+func (c *Cloud) MaxPerPage(most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pageMost = most
+}
+
+// Scope is what tokens of clients permit from now on.
+func (c *Cloud) Scope(scope string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.scope = scope
+}
+
 // Calls is how often a path was called.
 func (c *Cloud) Calls(path string) int {
 	c.mu.Lock()
@@ -213,7 +231,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.calls[r.URL.Path]++
 	c.queries = append(c.queries, r.URL.RequestURI())
 	fault := c.fault
-	hit := fault.Status != 0 && strings.HasPrefix(r.URL.Path, fault.Path)
+	hit := fault.Status != 0 && strings.HasPrefix(r.URL.Path, fault.Path) && strings.Contains(r.URL.RawQuery, fault.Query)
 	if hit && fault.Times == 1 {
 		c.fault = Fault{}
 	} else if hit && fault.Times > 1 {
