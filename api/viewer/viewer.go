@@ -31,7 +31,8 @@ import (
 var (
 	// ErrNoToken: the request has no bearer token, or none that is accepted: 401.
 	ErrNoToken = errors.New("expected a token, such as cf oauth-token prints")
-	// ErrUnavailable: Cloud Controller does not say what the user may do: 503.
+	// ErrUnavailable: Cloud Controller does not say what the user may do, or not soon
+	// enough, or too many ask: 503.
 	ErrUnavailable = errors.New("Cloud Controller does not say what the user may do; try again later") //nolint:staticcheck // a name
 )
 
@@ -42,6 +43,13 @@ const (
 	denialLife = 5 * time.Second
 	maxAnswers = 10_000
 	maxToken   = 16 << 10
+	// maxWait bounds what a question waits for its turn, maxAsk what Cloud Controller
+	// may take for an answer, maxWaiting how many questions wait.
+	maxWait    = 2 * time.Second
+	maxAsk     = 3 * time.Second
+	maxWaiting = 64
+	// skew is what clocks may differ by.
+	skew = time.Minute
 )
 
 // Asker asks Cloud Controller with a token; [controller.Client] is one.
@@ -53,8 +61,9 @@ type Asker interface {
 type Config struct {
 	// Asker asks. Required.
 	Asker Asker
-	// MaxInFlight bounds the questions that are on their way: each unknown token is
-	// one. Default: 8.
+	// MaxInFlight bounds the questions that are on their way: so many of tokens that
+	// Cloud Controller has accepted before, and so many of others, so that whoever
+	// makes up tokens does not keep users waiting. Default: 8.
 	MaxInFlight int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -65,7 +74,10 @@ type Viewers struct {
 	cfg     Config
 	key     [32]byte
 	answers *lru.Cache[[32]byte, answer]
-	turns   chan struct{}
+	// accepted are tokens that Cloud Controller has accepted.
+	accepted       *lru.Cache[[32]byte, struct{}]
+	known, strange chan struct{}
+	waiting        chan struct{}
 }
 
 // May is what a user may do with a service instance.
@@ -89,17 +101,13 @@ func New(cfg Config) *Viewers {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	v := &Viewers{cfg: cfg, turns: make(chan struct{}, cfg.MaxInFlight)}
+	v := &Viewers{
+		cfg: cfg, known: make(chan struct{}, cfg.MaxInFlight), strange: make(chan struct{}, cfg.MaxInFlight), waiting: make(chan struct{}, maxWaiting),
+	}
 	v.answers, _ = lru.New[[32]byte, answer](maxAnswers) // its only error is a size below one
-	rand.Read(v.key[:])                                  // never fails
+	v.accepted, _ = lru.New[[32]byte, struct{}](maxAnswers)
+	rand.Read(v.key[:]) // never fails
 	return v
-}
-
-// HasToken reports whether a request comes with a bearer token, whatever it is
-// worth.
-func HasToken(r *http.Request) bool {
-	_, ok := tokenOf(r)
-	return ok
 }
 
 // Permits tells what the user whose token the request has may do with the service
@@ -117,16 +125,19 @@ func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID strin
 	if found, ok := v.answers.Get(key); ok && now.Before(found.until) && found.until.Sub(now) <= life {
 		return found.May, nil
 	}
-	select {
-	case v.turns <- struct{}{}:
-		defer func() { <-v.turns }()
-	case <-ctx.Done():
-		return May{}, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	if claimsOf(token).ended(now) { // cheaper than asking
+		return May{}, ErrNoToken
 	}
+	release, err := v.turn(ctx, v.digest(token, ""))
+	if err != nil {
+		return May{}, err
+	}
+	defer release()
 	found, err := v.ask(ctx, token, instanceID)
 	if err != nil {
 		return May{}, err
 	}
+	v.accepted.Add(v.digest(token, ""), struct{}{})
 	found.until = now.Add(denialLife)
 	if found.Read {
 		found.until = now.Add(life)
@@ -135,18 +146,47 @@ func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID strin
 	return found.May, nil
 }
 
+// turn waits, not for long, for a place among the questions on their way.
+func (v *Viewers) turn(ctx context.Context, token [32]byte) (release func(), err error) {
+	turns := v.strange
+	if v.accepted.Contains(token) {
+		turns = v.known
+	}
+	select {
+	case turns <- struct{}{}:
+		return func() { <-turns }, nil
+	default:
+	}
+	select {
+	case v.waiting <- struct{}{}:
+		defer func() { <-v.waiting }()
+	default:
+		return nil, fmt.Errorf("%w: too many tokens at once", ErrUnavailable)
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	select {
+	case turns <- struct{}{}:
+		return func() { <-turns }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
 func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, error) {
 	var permissions struct {
 		Read   bool `json:"read"`
 		Manage bool `json:"manage"`
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxAsk)
+	defer cancel()
 	err := v.cfg.Asker.Get(ctx, token, "/v3/service_instances/"+instanceID+"/permissions", &permissions)
 	switch {
 	case err == nil:
 		if !permissions.Read {
 			return answer{}, nil
 		}
-		return answer{May: May{Read: true, Manage: permissions.Manage, User: userOf(token)}}, nil
+		return answer{May: May{Read: true, Manage: permissions.Manage, User: claimsOf(token).user()}}, nil
 	case errors.Is(err, controller.ErrNotFound):
 		return answer{}, nil
 	case errors.Is(err, controller.ErrUnauthorized):
@@ -158,19 +198,39 @@ func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, er
 // userID is a user's id of UAA, or a name that a foundation gives instead.
 var userID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~@-]{0,127}$`)
 
-// userOf is the user_id that a token names, "" if it names none. Only of a token that
-// Cloud Controller has accepted is it true.
-func userOf(token string) string {
-	_, rest, _ := strings.Cut(token, ".")
-	payload, _, _ := strings.Cut(rest, ".")
-	raw, err := base64.RawURLEncoding.DecodeString(payload)
-	var claims struct {
-		UserID string `json:"user_id"`
+// claims are what a token says of itself. Only of a token that Cloud Controller has
+// accepted is it true.
+type claims struct {
+	UserID string `json:"user_id"`
+	Expiry int64  `json:"exp"`
+	parsed bool
+}
+
+// claimsOf reads a token that looks like a JWT (RFC 7519).
+func claimsOf(token string) (c claims) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || parts[0] == "" || parts[2] == "" {
+		return claims{}
 	}
-	if err != nil || json.Unmarshal(raw, &claims) != nil || !userID.MatchString(claims.UserID) {
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(raw, &c) != nil {
+		return claims{}
+	}
+	c.parsed = true
+	return c
+}
+
+// ended reports whether a token cannot be accepted any more, or never could.
+func (c claims) ended(now time.Time) bool {
+	return !c.parsed || c.Expiry != 0 && now.Unix() >= c.Expiry+int64(skew.Seconds())
+}
+
+// user is the user_id, "" if there is none.
+func (c claims) user() string {
+	if !userID.MatchString(c.UserID) {
 		return ""
 	}
-	return claims.UserID
+	return c.UserID
 }
 
 // digest is what an answer is remembered by. The key is this process's own: what

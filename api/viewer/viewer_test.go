@@ -2,11 +2,14 @@ package viewer_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +31,7 @@ const (
 type world struct {
 	*viewer.Viewers
 	cloud *capi.Cloud
+	asker *controller.Client
 	now   time.Time
 }
 
@@ -38,8 +42,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
+	w.asker = controller.New(controller.Config{URL: server.URL, Roots: roots})
 	w.Viewers = viewer.New(viewer.Config{
-		Asker: controller.New(controller.Config{URL: server.URL, Roots: roots}), Now: func() time.Time { return w.now },
+		Asker: w.asker, Now: func() time.Time { return w.now },
 	})
 	return w
 }
@@ -82,7 +87,7 @@ func TestTheAuditHearsWhoTheUserIs(t *testing.T) {
 			assert.Equal(t, want, may.User)
 		}
 	}
-	forged := "eyJhbGciOiJub25lIn0." + base64.RawURLEncoding.EncodeToString([]byte(`{"user_id":"dev@example.com"}`)) + "."
+	forged := "eyJhbGciOiJub25lIn0." + encoded(`{"user_id":"dev@example.com"}`) + ".x"
 	may, err := w.Permits(t.Context(), with("bearer "+forged), instance)
 	require.ErrorIs(t, err, viewer.ErrNoToken)
 	assert.Zero(t, may)
@@ -108,11 +113,71 @@ func TestTokensThatAreNone(t *testing.T) {
 	} {
 		before := w.cloud.Calls(path)
 		w.permits(t, with(headers...), instance, false, false, viewer.ErrNoToken)
-		assert.False(t, viewer.HasToken(with(headers...)))
 		assert.Equal(t, before, w.cloud.Calls(path), "not even asked")
 	}
-	w.permits(t, with("bearer forged.token.here"), instance, false, false, viewer.ErrNoToken)
-	assert.True(t, viewer.HasToken(with("bearer "+token)))
+	// What cannot be a token, or has ended, costs Cloud Controller nothing either.
+	for _, rubbish := range []string{"forged", "forged.token.here", ".e30.x", "e30.e30.", "e30.e30.x.y", "x." + encoded(`[]`) + ".x", "x." + encoded(`{"exp":"now"}`) + ".x", jwt(w.now.Add(-2 * time.Minute))} {
+		w.permits(t, with("bearer "+rubbish), instance, false, false, viewer.ErrNoToken)
+	}
+	assert.Empty(t, w.cloud.Queries())
+	w.permits(t, with("bearer "+jwt(w.now.Add(time.Minute))), instance, false, false, viewer.ErrNoToken)
+	assert.Len(t, w.cloud.Queries(), 1, "that this one is forged only Cloud Controller can tell")
+}
+
+func encoded(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
+// jwt is forged and looks like a token that ends then.
+func jwt(ends time.Time) string {
+	return fmt.Sprintf("e30.%s.%s", encoded(fmt.Sprintf(`{"exp":%d}`, ends.Unix())), rand.Text())
+}
+
+// slow is a Cloud Controller that answers nobody but whoever it knows.
+type slow struct {
+	viewer.Asker
+	asked chan struct{}
+}
+
+func (s slow) Get(ctx context.Context, token, path string, answer any) error {
+	if !strings.HasPrefix(token, "e30.") {
+		return s.Asker.Get(ctx, token, path, answer)
+	}
+	s.asked <- struct{}{}
+	<-ctx.Done()
+	return fmt.Errorf("%w: %w", controller.ErrUnavailable, ctx.Err())
+}
+
+// Whoever makes up tokens, while Cloud Controller is slow to say so, does not keep
+// users waiting whose tokens it knows; nobody waits for long.
+func TestForgedTokensDoNotKeepUsersWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Permit(instance, "developer", capi.Permissions{Read: true})
+	developer, newcomer := with("bearer "+w.cloud.Login("developer")), with("bearer "+w.cloud.Login("developer"))
+	asked := make(chan struct{}, 1_000_000)
+	w.Viewers = viewer.New(viewer.Config{Asker: slow{w.asker, asked}, MaxInFlight: 2, Now: func() time.Time { return w.now }})
+	w.permits(t, developer, instance, true, false, nil)
+	w.now = w.now.Add(time.Hour) // forgotten
+	var forgers sync.WaitGroup
+	t.Cleanup(forgers.Wait)
+	for range 2 {
+		forgers.Go(func() { _, _ = w.Permits(t.Context(), with("bearer "+jwt(w.now.Add(time.Hour))), instance) })
+		<-asked
+	}
+	forging, end := context.WithCancel(t.Context())
+	t.Cleanup(end)
+	for range 80 {
+		forgers.Go(func() {
+			for forging.Err() == nil {
+				_, _ = w.Permits(forging, with("bearer "+jwt(w.now.Add(time.Hour))), instance)
+			}
+		})
+	}
+	w.permits(t, developer, instance, true, false, nil)
+	require.Eventually(t, func() bool {
+		ended, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := w.Permits(ended, newcomer, other)
+		return err != nil && strings.Contains(err.Error(), "too many tokens at once")
+	}, time.Second, time.Millisecond, "so many wait, and no more")
 }
 
 // An id that is not a guid goes into no path of Cloud Controller.
