@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,14 +29,14 @@ const (
 // withUsers is the API beside a Cloud Controller, in which a developer and an auditor
 // may do something with our instance, and neither with theirs, which has the same
 // route.
-func withUsers(t *testing.T) (*testbed, *capi.Cloud) {
+func withUsers(t *testing.T, options ...func(*testbed)) (*testbed, *capi.Cloud) {
 	t.Helper()
 	cloud := capi.New()
 	server := httptest.NewTLSServer(cloud)
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	b := newTestbed(t, func(b *testbed) {
+	b := newTestbed(t, append(options, func(b *testbed) {
 		b.cfg.Permits = viewer.New(viewer.Config{Asker: controller.New(controller.Config{URL: server.URL, Roots: roots})}).Permits
 		b.cfg.Labels = func(_ grants.Kind, id identity.GUID) display.Label {
 			switch id.String() {
@@ -44,7 +45,7 @@ func withUsers(t *testing.T) (*testbed, *capi.Cloud) {
 			}
 			return display.Label{Name: "hidden-name", Space: guid(t, lab), Org: guid(t, globex)}
 		}
-	})
+	})...)
 	b.create(ours, grants.ScopeOrg, acme, shop, `{"allow":["cf:app:`+frontend+`","cf:app:`+foreign+`"]}`)
 	b.create(theirs, grants.ScopeOrg, globex, lab, `{"allow":["cf:any"]}`)
 	b.bind(ours, "55555555-5555-4555-8555-555555555555", "a.example", "")
@@ -128,7 +129,30 @@ func TestTokensThatOpenNothing(t *testing.T) {
 	b.server.Close()
 	b.cfg.Permits = nil
 	b.serve()
-	b.do("GET", path, as(token)).expect(t, 401, "wrong or missing credentials")
+	b.do("GET", path, as(token)).expect(t, 401, "tokens are not accepted here")
+}
+
+// Users of one instance take one turn together, and leave the others to others.
+func TestUsersOfOneInstanceDoNotKeepOthersWaiting(t *testing.T) {
+	var s *slow
+	b, cloud := withUsers(t, func(b *testbed) {
+		s = &slow{b.store, make(chan struct{}), make(chan struct{})}
+		b.cfg.Reader, b.cfg.MaxInFlight, b.cfg.MaxWait = s, 2, 20*time.Millisecond
+	})
+	developer, somebody := as(cloud.Login("developer")), as(cloud.Login("somebody"))
+	answers := make(chan int, 2)
+	get := func(id string, who change) {
+		go func() { answers <- b.do("GET", "/v1/instances/"+id, who).StatusCode }()
+		<-s.entered
+	}
+	get(ours, developer)
+	r := b.do("GET", "/v1/instances/"+ours, as(cloud.Login("auditor"))).expect(t, 429, "too many requests")
+	assert.NotEmpty(t, r.Header.Get("Retry-After"))
+	get(theirs, somebody)
+	close(s.release)
+	for range cap(answers) {
+		assert.Equal(t, 200, <-answers)
+	}
 }
 
 // Whatever users read is their instance's, with names of its org alone.
@@ -136,11 +160,12 @@ func TestUsersReadNothingOfOthers(t *testing.T) {
 	b, cloud := withUsers(t)
 	b.site = &grants.Site{Grants: []grants.Grant{mustGrant(t, "cf:space:"+lab)}}
 	user := as(cloud.Login("auditor"))
+	b.bind(ours, "88888888-8888-4888-8888-888888888888", "a.example", "")
 	all := b.do("GET", "/v1/instances/"+ours, user).body + b.do("GET", "/v1/instances/"+ours+"/bindings", user).body
 	for _, secret := range []string{"hidden-name", theirs, "66666666", globex, "/v1/audit", "/v1/bindings"} {
 		assert.NotContains(t, all, secret)
 	}
-	for _, shown := range []string{`"owner_name":"known-aa/known-11"`, `"name":"known-aa/known-11/known-d7"`, foreign} {
+	for _, shown := range []string{`"owner_name":"known-aa/known-11"`, `"name":"known-aa/known-11/known-d7"`, foreign, "other bindings have the same route: 88888888-8888-4888-8888-888888888888", "another service instance has a binding of this route too"} {
 		assert.Contains(t, all, shown)
 	}
 	operators := b.do("GET", "/v1/instances/"+ours+"/bindings").body + b.do("GET", "/v1/bindings").body
@@ -201,6 +226,7 @@ func TestUsersChangeGrants(t *testing.T) {
 	assert.Equal(t, []any{"cf:app:" + frontend}, shown.Parameters.Allow)
 	assert.Equal(t, "operator:"+brokers, shown.UpdatedBy)
 	cloud.Permit("77777777-7777-4777-8777-777777777777", "developer", capi.Permissions{Read: true, Manage: true})
+	b.do("GET", "/v1/instances/77777777-7777-4777-8777-777777777777/bindings", developer).expect(t, 404, "service instance")
 	b.do("POST", "/v1/instances/77777777-7777-4777-8777-777777777777/grants", developer, body(`{"allow_add":["cf:any"]}`)).expect(t, 404, "service instance")
 }
 

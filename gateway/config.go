@@ -40,6 +40,9 @@ type Config struct {
 	// Trust returns why the router of a host of a bound route is not proven; nil:
 	// it is.
 	Trust func(ctx context.Context, bound *grants.Access, host string) error
+	// Proven says the same of what is known already, and never has a router probed;
+	// nil: Trust, which then has no effects.
+	Proven func(bound *grants.Access, host string) error
 	// Probe returns what answers a request to a URL of a binding's route if it is
 	// a probe of the self-test, nil if it is not. Nil: nothing is probed.
 	Probe func(binding string, r *http.Request, to *url.URL) http.Handler

@@ -38,10 +38,11 @@ type Explanation struct {
 }
 
 // Explain walks a request without forwarding it, by the steps of a real one from
-// the binding on, without a trace: nothing is remembered, counted, told or logged.
-// What only the request itself can show, its certificate and headers, it takes for
-// good; and the place that it would need among those in flight. Where the route's
-// router is not proven, the self-test looks, as it does for any request.
+// the binding on, without a trace: nothing is remembered, counted, told, logged or
+// probed. What only the request itself can show, its certificate and headers, it
+// takes for good; and the place that it would need among those in flight. Of the
+// route's router it takes what the self-test knows already; with an Access of its
+// own, that the router was proven: whoever asks knows how it was.
 func (g *Gateway) Explain(ctx context.Context, q Question) Explanation {
 	x := g.question(ctx, q)
 	e := Explanation{}
@@ -76,12 +77,16 @@ func (unremembered) Decide(ctx context.Context, r *rego.Request) (rego.Decision,
 func (g *Gateway) question(ctx context.Context, q Question) *exchange {
 	quiet := *g
 	quiet.Decider, quiet.Decided, quiet.Probe = unremembered{}, nil, nil
+	if g.Proven != nil {
+		quiet.Trust = func(_ context.Context, bound *grants.Access, host string) error { return g.Proven(bound, host) }
+	}
 	r := (&http.Request{Method: q.Method, Header: http.Header{
 		headers.ForwardedURL: {q.URL}, headers.Signature: {"-"}, headers.Metadata: {"-"},
 	}}).WithContext(ctx)
 	x := &exchange{g: &quiet, r: r, asked: &q, started: g.Now(), line: line.Begin("", r)}
 	if q.Access != nil {
 		quiet.Access = func(string) *grants.Access { return q.Access }
+		quiet.Trust = func(context.Context, *grants.Access, string) error { return nil }
 		if !q.At.IsZero() {
 			x.started = q.At
 		}

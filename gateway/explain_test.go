@@ -156,6 +156,7 @@ func TestExplainSaysWhatARequestGets(t *testing.T) {
 
 func TestExplainLeavesNoTrace(t *testing.T) {
 	var told told
+	var proven error
 	recorded := 0
 	w := newWorld(t, func(http.ResponseWriter, *http.Request) { t.Error("reached the app") }, func(c *gateway.Config) {
 		told.by(c)
@@ -165,6 +166,11 @@ func TestExplainLeavesNoTrace(t *testing.T) {
 		})
 		c.Recorded = func(*line.Line, time.Time) { recorded++ }
 		c.MaxInFlight = 0
+		c.Trust = func(context.Context, *grants.Access, string) error {
+			t.Error("a router was probed")
+			return nil
+		}
+		c.Proven = func(*grants.Access, string) error { return proven }
 	})
 	site := w.config.Policy().Site()
 	before := w.access[binding].Live(time.Now(), site)
@@ -172,6 +178,14 @@ func TestExplainLeavesNoTrace(t *testing.T) {
 		e := w.gateway.(*gateway.Gateway).Explain(t.Context(), asked("GET", url))
 		assert.Equal(t, strings.Contains(url, "backend"), e.Line.Auth == "allowed", "no place among those in flight is needed")
 	}
+	proven = errors.New("not probed yet")
+	e := w.gateway.(*gateway.Gateway).Explain(t.Context(), asked("GET", "https://backend.apps.identity/"))
+	assert.Equal(t, []string{"denied", "router_untrusted"}, []string{e.Line.Auth, e.Line.Reason})
+	assert.Contains(t, e.Line.Detail, "not probed yet")
+	past := asked("GET", "https://backend.apps.identity/")
+	past.Access = w.access[binding]
+	e = w.gateway.(*gateway.Gateway).Explain(t.Context(), past)
+	assert.Equal(t, "allowed", e.Line.Auth, "of a past decision it is known how the router was")
 	assert.Empty(t, told.used)
 	assert.Empty(t, told.decided)
 	assert.Zero(t, recorded)

@@ -112,6 +112,18 @@ func TestDecideLeavesNoTrace(t *testing.T) {
 	assert.Empty(t, shown.Bindings[0].Callers)
 	assert.Empty(t, shown.Bindings[0].Denials)
 	assert.Nil(t, shown.Bindings[0].LastUsed)
+	assert.Zero(t, b.decided, "the cache remembers nothing of it")
+	assert.Zero(t, b.probed)
+	assert.Zero(t, b.lines.Len())
+	families, err := b.metrics.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		assert.NotEqual(t, "mtls_authz_decisions_total", family.GetName())
+	}
+	id, _ := b.call("b", backend, "GET", url)
+	before, lines := b.probed, b.lines.Len()
+	b.do("GET", "/v1/decisions/"+id, "")
+	assert.Equal(t, []int{1, before, lines}, []int{b.decided, b.probed, b.lines.Len()}, "nor does why one was refused")
 }
 
 // The route that the router would choose: the host before wildcards, of each the

@@ -99,11 +99,15 @@ type testbed struct {
 	late        atomic.Int64 // how far the clock is after its start
 	recorded    map[string]replay.Recorded
 	notBound    map[string]string
+	decided     int // how often the cache was asked
+	probed      int // how often a router would have been probed
+	lines       bytes.Buffer
+	metrics     *prometheus.Registry
 }
 
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
-	b := &testbed{t: t, policy: policies()[0], credentials: map[string]*ca.Credential{}, recorded: map[string]replay.Recorded{}, notBound: map[string]string{}}
+	b := &testbed{t: t, policy: policies()[0], credentials: map[string]*ca.Credential{}, recorded: map[string]replay.Recorded{}, notBound: map[string]string{}, metrics: prometheus.NewRegistry()}
 	now := func() time.Time { return start.Add(time.Duration(b.late.Load())) }
 	var err error
 	b.store, err = store.Open(t.Context(), store.Config{URL: "sqlite://" + filepath.Join(t.TempDir(), "state.db"), ReportAllowed: true, Now: now, SightingsInterval: time.Hour})
@@ -118,9 +122,9 @@ func newTestbed(t *testing.T) *testbed {
 	require.NoError(t, err)
 	b.gateway = gateway.New(gateway.Config{
 		Access: b.store.View().Access, Tokens: tokens, Ready: func() error { return nil }, Verifier: verifier, Format: target.ByHost[identity.Format]{},
-		Trust: func(context.Context, *grants.Access, string) error { return nil }, Policy: func() *rego.Policy { return b.policy }, Decider: uncached{},
+		Trust: func(context.Context, *grants.Access, string) error { b.probed++; return nil }, Proven: func(*grants.Access, string) error { return nil }, Policy: func() *rego.Policy { return b.policy }, Decider: b,
 		Router: answerNothing{}, MaxInFlight: 100, MaxInFlightPerRoute: 100, MaxStream: time.Minute, Used: b.store.Used,
-		Recorded: b.sighted, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: now,
+		Recorded: b.sighted, Log: slog.New(slog.NewJSONHandler(&b.lines, nil)), Metrics: b.metrics, Now: now,
 	})
 	explainer := access.New(access.Config{
 		Store: b.store, Policy: func() *rego.Policy { return b.policy }, Explain: b.gateway.Explain, Foundation: "local", BaseURL: base, Now: now,
@@ -140,10 +144,9 @@ func newTestbed(t *testing.T) *testbed {
 	return b
 }
 
-// uncached asks the policy.
-type uncached struct{}
-
-func (uncached) Decide(ctx context.Context, r *rego.Request) (rego.Decision, error) {
+// Decide asks the policy, as the cache does for what it does not know.
+func (b *testbed) Decide(ctx context.Context, r *rego.Request) (rego.Decision, error) {
+	b.decided++
 	return r.Policy.Decide(ctx, r)
 }
 

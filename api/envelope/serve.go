@@ -52,6 +52,7 @@ type Envelope struct {
 	// operator's.
 	users     *http.ServeMux
 	userTurns *semaphore.Weighted
+	fair      fair
 }
 
 // New returns an envelope of nothing.
@@ -129,6 +130,9 @@ func (a *Envelope) admit(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !a.MayRead(r) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="mtls-authz"`)
+		if hasToken(r) {
+			return Refuse(http.StatusUnauthorized, "wrong credentials: tokens are not accepted here, because the operator has not set CF_API_URL")
+		}
 		return Refuse(http.StatusUnauthorized, "wrong or missing credentials")
 	}
 	turns := a.reads
@@ -143,8 +147,7 @@ func (a *Envelope) admit(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Only now, so that nobody without the password can take all turns.
 	if !takeTurn(r.Context(), turns, a.MaxWait) {
-		w.Header().Set("Retry-After", "10")
-		return Refuse(http.StatusTooManyRequests, "too many requests at once; try again later")
+		return tooMany(w)
 	}
 	defer turns.Release(1)
 	if path.Clean(r.URL.Path) != r.URL.Path {
@@ -172,6 +175,11 @@ func (a *Envelope) isChange(r *http.Request) bool {
 // password that it remembers. This API has no pages of its own.
 func fromBrowser(r *http.Request) bool {
 	return len(r.Header.Values("Origin")) > 0 || len(r.Header.Values("Sec-Fetch-Site")) > 0
+}
+
+func tooMany(w http.ResponseWriter) error {
+	w.Header().Set("Retry-After", "10")
+	return Refuse(http.StatusTooManyRequests, "too many requests at once; try again later")
 }
 
 func takeTurn(ctx context.Context, turns *semaphore.Weighted, most time.Duration) bool {

@@ -32,10 +32,20 @@ func (a *Envelope) Open(pattern string, m Methods) {
 		if !isSafe(r) && !may.Manage {
 			return Refuse(http.StatusForbidden, "the user may read this service instance and not manage it")
 		}
-		// Only now, so that nobody without a right can take all turns.
+		// Only now, so that nobody without a right can take all turns; and whoever has
+		// one, one.
+		for _, name := range []string{"instance " + r.PathValue("guid"), may.User} {
+			if name == "" { // nobody knows who it is
+				continue
+			}
+			leave, ok := a.fair.take(r.Context(), name, a.MaxWait)
+			if !ok {
+				return tooMany(w)
+			}
+			defer leave()
+		}
 		if !takeTurn(r.Context(), a.userTurns, a.MaxWait) {
-			w.Header().Set("Retry-After", "10")
-			return Refuse(http.StatusTooManyRequests, "too many requests at once; try again later")
+			return tooMany(w)
 		}
 		defer a.userTurns.Release(1)
 		// What Cloud Controller took to answer does not count.

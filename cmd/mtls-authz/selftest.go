@@ -28,7 +28,7 @@ func (g *server) buildTrust(ctx context.Context, cfg *gateway.Config, router leg
 	if err != nil {
 		return err
 	}
-	cfg.Trust, cfg.Probe = g.selftest.Trust, g.selftest.Probe
+	cfg.Trust, cfg.Proven, cfg.Probe = g.selftest.Trust, g.selftest.Proven, g.selftest.Probe
 	g.background = append(g.background, g.selftest.Run)
 	return nil
 }

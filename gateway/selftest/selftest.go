@@ -154,6 +154,12 @@ func (t *SelfTest) Trust(ctx context.Context, bound *grants.Access, host string)
 	return t.demand(ctx, p, bound, host)
 }
 
+// Proven returns what Trust would, from what is known already: it has nothing
+// probed.
+func (t *SelfTest) Proven(bound *grants.Access, host string) error {
+	return t.refusal(t.verdict(place.Of(bound.Owner.Space, host, t.Router.Address)))
+}
+
 // demand has a place probed on behalf of a request.
 func (t *SelfTest) demand(ctx context.Context, p place.Place, bound *grants.Access, host string) error {
 	below := place.IsBelow(bound, host)

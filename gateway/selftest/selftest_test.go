@@ -33,6 +33,19 @@ func TestASanitizingRouterIsProven(t *testing.T) {
 	assert.Contains(t, w.log.String(), "the domain is trusted")
 }
 
+// Whoever only wants to know what is known has nothing probed.
+func TestWhatIsProvenIsToldWithoutAProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, router.SanitizeSet)
+	s := w.gateway()
+	w.serve(s)
+	bound := w.bind("b", backend)
+	require.ErrorContains(t, s.Proven(bound, backend), "not probed yet")
+	assert.Zero(t, w.probes(backend))
+	require.NoError(t, w.trust(s, bound, backend))
+	assert.NoError(t, s.Proven(bound, backend))
+}
+
 func TestXFCCSetByTheClientIsNoticed(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []router.ForwardedClientCert{router.Forward, router.AlwaysForward} {

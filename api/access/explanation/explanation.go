@@ -109,7 +109,7 @@ var general = map[string]string{
 	"malformed_request":     "send a request that can be read in one way only; the detail says what is not",
 	"loop":                  "call the app's own route; a request may pass the gateway once, and the gateway calls nobody",
 	"route_mismatch":        "bind the route that is called",
-	"router_untrusted":      "the operator must set router.forwarded_client_cert to sanitize_set; /readyz says what the self-test found",
+	"router_untrusted":      "the detail says what the self-test knows of the router: where a forged certificate has come through, the operator must set router.forwarded_client_cert to sanitize_set; what was not probed yet, the first request has probed; /readyz says more",
 	"no_certificate":        "call the route's mTLS domain with the app's instance certificate: CF_INSTANCE_CERT and CF_INSTANCE_KEY",
 	"untrusted_certificate": "present one certificate, valid now, of a CA that issues instance certificates of this foundation",
 	"identity_extraction":   "present an instance certificate, which names exactly one app, space and organization",
