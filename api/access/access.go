@@ -10,7 +10,6 @@ package access
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
@@ -74,19 +73,6 @@ func (a *Access) Add(e *envelope.Envelope) {
 	e.Handle("/v1/routes/{route...}", envelope.Methods{http.MethodGet: a.showRoute})
 	e.Handle("/v1/decisions/{id}", envelope.Methods{http.MethodGet: a.showDecision})
 	e.Ask("/v1/decide", a.decide)
-}
-
-// WantsText reports whether a client asks for text rather than JSON.
-func WantsText(r *http.Request) bool {
-	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch kind, _, _ := strings.Cut(strings.TrimSpace(part), ";"); strings.ToLower(kind) {
-		case "text/plain":
-			return true
-		case "application/json", "application/*", "*/*":
-			return false
-		}
-	}
-	return false
 }
 
 // facts are those that are the same for all routes.

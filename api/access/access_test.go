@@ -167,10 +167,13 @@ func TestQuestionsThatAreNotUnderstood(t *testing.T) {
 	}
 	for _, path := range []string{
 		"/v1/routes/unknown.example", "/v1/routes/backend.apps.example/x", "/v1/routes/%00", "/v1/routes/a%20b", "/v1/routes/127.0.0.1", "/v1/routes/%ff",
-		"/v1/routes/" + strings.Repeat("a", 300), "/v1/routes/'%20OR%201=1--", "/v1/routes/backend.apps.example/", "/v1/routes/backend.apps.example:443",
+		"/v1/routes/" + strings.Repeat("a", 300), "/v1/routes/'%20OR%201=1--", "/v1/routes/backend.apps.example:443", "/v1/routes/", "/v1/routes//backend.apps.example",
 	} {
 		b.do("GET", path, "").expect(t, 404, "there is no")
 	}
+	b.do("GET", "/v1/routes/127.0.0.1", "").expect(t, 404, "IP address")
+	assert.Equal(t, 200, b.do("GET", "/v1/routes/backend.apps.example/", "").StatusCode)
+	b.do("GET", "/v1/decisions/x?y=1", "").expect(t, 400, "none is known here")
 	b.do("GET", "/v1/routes?route=x", "").expect(t, 400, "known are hosts, order_by")
 	for _, query := range []string{"page=0", "per_page=5001", "page=1000001", "hosts=a/b", "routes=", "unused_since=now"} {
 		b.do("GET", "/v1/routes?"+query, "").expect(t, 400, "query parameter")
@@ -310,6 +313,7 @@ func TestDecisionsBeforeThePolicyAndInMemory(t *testing.T) {
 		b.get("/v1/decisions/"+id, &e)
 		assert.Equal(t, []any{reason, c[1]}, []any{e.Reason, e.Step})
 		assert.Nil(t, e.Caller, "who was not verified is not named")
+		assert.Equal(t, strings.TrimPrefix(strings.TrimPrefix(c[0], url), "https://other.apps.example"), e.Path)
 		assert.Empty(t, e.Grants)
 	}
 	long := url + "/" + strings.Repeat("a", 2000)
@@ -320,9 +324,37 @@ func TestDecisionsBeforeThePolicyAndInMemory(t *testing.T) {
 	assert.Contains(t, e.Warnings[0], "too long")
 	id, _ = b.call("b", frontend, "GET", url)
 	b.do("GET", "/v1/decisions/"+id, "").expect(t, 404, "10000 refusals")
-	b.recorded[id] = replay.Recorded{DecisionID: id, Decision: replay.Decision{Allow: true, Policy: "route:cf:app:" + frontend.App}, Route: "backend.apps.example"}
+	b.recorded[id] = replay.Recorded{
+		DecisionID: id, Time: start.Add(time.Duration(b.late.Load())), Decision: replay.Decision{Allow: true, Policy: "route:cf:app:" + frontend.App},
+		Route: "backend.apps.example", Binding: "b", PolicyRevision: b.policy.Revision(), Input: replay.Input{
+			Caller: replay.Caller{App: frontend.App, Space: frontend.Space, Org: frontend.Org}, Request: replay.Request{Method: "GET", Host: "backend.apps.example", Path: "/"},
+		},
+	}
+	e = explanation{}
 	b.get("/v1/decisions/"+id, &e)
-	assert.Equal(t, []any{true, "route:cf:app:" + frontend.App}, []any{e.Allowed, e.Policy})
+	assert.Equal(t, []any{true, true, "route:cf:app:" + frontend.App, "enforce"}, []any{e.Allowed, e.GoesOn, e.Policy, e.Mode})
+	require.Len(t, e.Grants, 2, "explained as those in the store are")
+	assert.Empty(t, e.Grants[0].Because)
+	assert.Equal(t, []string{"from the memory of this instance of the gateway"}, e.Warnings)
+	b.update("i", `{"allow":["cf:any"]}`)
+	e = explanation{}
+	b.get("/v1/decisions/"+id, &e)
+	assert.Empty(t, e.Grants)
+	assert.Contains(t, e.Warnings[0], "the grants or the scope of the route have changed since")
+}
+
+// In report mode a request goes on that would be denied.
+func TestWhatGoesOnInReportMode(t *testing.T) {
+	b := newTestbed(t)
+	b.create("i", `{"mode":"report"}`)
+	b.bind("i", "b", "backend.apps.example")
+	id, status := b.call("b", frontend, "GET", url)
+	require.Equal(t, http.StatusNoContent, status)
+	var real explanation
+	b.get("/v1/decisions/"+id, &real)
+	for _, e := range []explanation{real, b.ask(frontend, "GET", url)} {
+		assert.Equal(t, []any{false, true, "not_enforced", "no_grants", "report"}, []any{e.Allowed, e.GoesOn, e.Outcome, e.Reason, e.Mode})
+	}
 }
 
 // What people and their tools read of a route.

@@ -3,6 +3,8 @@ package access
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"slices"
 
 	"github.com/mtls-authz/mtls-authz/api/access/explanation"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
@@ -26,7 +28,7 @@ func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
 	d, err := a.Store.Sightings().Fresh(r.Context()).Denial(r.Context(), id)
 	switch {
 	case err == nil:
-		e, err := a.refused(r, d)
+		e, err := a.past(r, d)
 		if err != nil {
 			return err
 		}
@@ -36,16 +38,20 @@ func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
 	}
 	if a.Recorded != nil {
 		if recorded, ok := a.Recorded(id); ok {
-			return answer(w, r, fromMemory(recorded))
+			e, err := a.fromMemory(r, recorded)
+			if err != nil {
+				return err
+			}
+			return answer(w, r, e)
 		}
 	}
-	return envelope.Refuse(http.StatusNotFound, "there is no decision %q here: the newest 10000 refusals are kept, of each caller of a route the newest 50, a few seconds after they were made; "+
+	return envelope.Refuse(http.StatusNotFound, "there is no decision %q here: the newest 10000 refusals are kept, of each caller of a route the newest 200, a few seconds after they were made; "+
 		"and what this instance of the gateway has decided last", id)
 }
 
-// refused explains a refusal of whatever instance by what was in force then, if it
+// past explains a decision of whatever instance by what was in force then, if it
 // still is.
-func (a *Access) refused(r *http.Request, d sightings.Decision) (*explanation.Explanation, error) {
+func (a *Access) past(r *http.Request, d sightings.Decision) (*explanation.Explanation, error) {
 	e := explanation.New(d.Outcome, d.Reason)
 	e.DecisionID, e.At, e.Policy, e.Detail = d.DecisionID, &d.At, d.Policy, d.Detail
 	e.Method, e.Host, e.Path, e.Route, e.Binding, e.Mode, e.Revision = d.Method, d.Host, d.Path, d.Route, d.Binding, d.Mode, d.PolicyRevision
@@ -105,7 +111,7 @@ func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Ex
 	case d.Revision != max(b.Revision, b.Instance.Revision):
 		unlike("the grants or the scope of the route have changed since; POST /v1/decide tells what the request would get now")
 	case bound != nil && Names(bound, d.At, policy) != d.Names:
-		unlike("what names among the grants stand for has changed since; POST /v1/decide tells what the request would get now")
+		unlike("what names among the grants stand for has changed since, or is not known; POST /v1/decide tells what the request would get now")
 	}
 	if d.Cut {
 		unlike("the path was too long to be kept whole, so the grants cannot be compared with it")
@@ -113,16 +119,29 @@ func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Ex
 	return b, bound, nil
 }
 
-// fromMemory shows a decision that this gateway has in memory, as it was.
-func fromMemory(r replay.Recorded) *explanation.Explanation {
-	outcome := "denied"
-	if r.Decision.Allow {
-		outcome = "allowed"
+// fromMemory explains a decision that this gateway has in memory. It knows no
+// revisions: what has not changed since is as it was.
+func (a *Access) fromMemory(r *http.Request, m replay.Recorded) (*explanation.Explanation, error) {
+	d := sightings.Decision{
+		DecisionID: m.DecisionID, At: m.Time, Binding: m.Binding, Route: m.Route, Outcome: sightings.Denied, Policy: m.Decision.Policy, Reason: m.Decision.Reason,
+		App: m.Input.Caller.App, Space: m.Input.Caller.Space, Org: m.Input.Caller.Org, Method: m.Input.Request.Method, Host: m.Input.Request.Host,
+		Path: (&url.URL{Path: m.Input.Request.Path}).EscapedPath(), PolicyRevision: m.PolicyRevision, Cut: slices.Contains(m.Omitted, replay.OmittedPath),
 	}
-	e := explanation.New(outcome, r.Decision.Reason)
-	e.DecisionID, e.At, e.Policy, e.Route, e.Binding, e.Revision = r.DecisionID, &r.Time, r.Decision.Policy, r.Route, r.Binding, r.PolicyRevision
-	e.Caller = &explanation.Caller{App: r.Input.Caller.App, Space: r.Input.Caller.Space, Org: r.Input.Caller.Org}
-	e.Method, e.Host, e.Path = r.Input.Request.Method, r.Input.Request.Host, r.Input.Request.Path
-	e.Warn("from the memory of this instance of the gateway; POST /v1/decide explains what the request would get now")
-	return e
+	if bound := a.Store.View().Access(m.Binding); bound != nil {
+		d.Mode = bound.Mode.String()
+	}
+	switch {
+	case m.Decision.Allow:
+		d.Outcome = sightings.Allowed
+	case d.Mode == grants.Report.String():
+		d.Outcome = sightings.NotEnforced
+	}
+	if b, err := a.binding(r, m.Binding); err == nil && b.Instance.UpdatedAt.Before(m.Time) && b.CreatedAt.Before(m.Time) {
+		d.Revision = max(b.Revision, b.Instance.Revision)
+	}
+	e, err := a.past(r, d)
+	if err == nil {
+		e.Warn("from the memory of this instance of the gateway")
+	}
+	return e, err
 }

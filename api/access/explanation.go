@@ -53,7 +53,7 @@ func Names(bound *grants.Access, at time.Time, policy *rego.Policy) string {
 
 // answer shows an explanation as the client wants it.
 func answer(w http.ResponseWriter, r *http.Request, e *explanation.Explanation) error {
-	if WantsText(r) {
+	if envelope.WantsText(r) {
 		return write(w, bytes.NewReader(e.Text()))
 	}
 	return envelope.Show(w, e)

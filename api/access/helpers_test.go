@@ -261,6 +261,8 @@ func (b *testbed) get(path string, into any) {
 // explanation is what clients read of one.
 type explanation struct {
 	Allowed                       bool
+	GoesOn                        bool `json:"goes_on"`
+	Mode                          string
 	Outcome, Policy, Reason, Step string
 	Detail, Route, Path           string
 	Binding                       string `json:"binding_guid"`

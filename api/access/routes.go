@@ -89,7 +89,7 @@ func (a *Access) listRoutes(w http.ResponseWriter, r *http.Request) error {
 	known := a.reports.Bare(maxGrantsListed)
 	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}
 	one := func(b store.BoundRoute) summary { return a.summary(known.Of(b, a.Labels), counted[b.ID]) }
-	if WantsText(r) {
+	if envelope.WantsText(r) {
 		return envelope.AnswerText(w, r, page, "routes", func(w io.Writer) error { return table(w, found, one) })
 	}
 	return envelope.AnswerList(w, r, page, one)
@@ -154,9 +154,10 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	wanted, err := route.Parse(r.PathValue("route"))
+	named := strings.TrimSuffix(r.PathValue("route"), "/")
+	wanted, err := route.Parse(named)
 	if err != nil {
-		return envelope.Missing("route", r.PathValue("route"))
+		return envelope.Refuse(http.StatusNotFound, "there is no route %q: %w", envelope.Clip(named), err)
 	}
 	filter := store.BindingFilter{Routes: []string{wanted.String()}}
 	found, total, err := a.Store.AllBindings(r.Context(), filter, store.Page{Number: 1, Size: maxBindings, Descending: true})
@@ -178,7 +179,7 @@ func (a *Access) showRoute(w http.ResponseWriter, r *http.Request) error {
 	if total > 1 {
 		answer.Warnings = append(answer.Warnings, fmt.Sprintf("%d bindings have the route; the platform uses one of them, mostly the newest", total))
 	}
-	if !WantsText(r) {
+	if !envelope.WantsText(r) {
 		return envelope.Show(w, answer)
 	}
 	var text bytes.Buffer

@@ -99,6 +99,19 @@ func Show(w http.ResponseWriter, resource any) error {
 	return nil
 }
 
+// WantsText reports whether a client asks for text rather than JSON.
+func WantsText(r *http.Request) bool {
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		switch kind, _, _ := strings.Cut(strings.TrimSpace(part), ";"); strings.ToLower(kind) {
+		case "text/plain":
+			return true
+		case "application/json", "application/*", "*/*":
+			return false
+		}
+	}
+	return false
+}
+
 func username(r *http.Request) string {
 	name, _, _ := r.BasicAuth()
 	return Clip(name)

@@ -150,7 +150,7 @@ func (a *Envelope) admit(w http.ResponseWriter, r *http.Request) error {
 		return tooMany(w)
 	}
 	defer turns.Release(1)
-	if path.Clean(r.URL.Path) != r.URL.Path {
+	if path.Clean(r.URL.Path) != strings.TrimSuffix(r.URL.Path, "/") {
 		return Refuse(http.StatusNotFound, "there is no %q in this API", Clip(r.URL.Path)) // ServeMux would redirect
 	}
 	connection := http.NewResponseController(w)

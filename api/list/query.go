@@ -67,7 +67,11 @@ func ParseParams(raw string, params map[string]Param) (url.Values, error) {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		take, values := params[name], given[name]
 		if take == nil {
-			return nil, fmt.Errorf("unknown query parameter %q; known are %s", clip(name), strings.Join(slices.Sorted(maps.Keys(params)), ", "))
+			known := "none is known here"
+			if len(params) > 0 {
+				known = "known are " + strings.Join(slices.Sorted(maps.Keys(params)), ", ")
+			}
+			return nil, fmt.Errorf("unknown query parameter %q; %s", clip(name), known)
 		}
 		if len(values) > 1 {
 			return nil, fmt.Errorf("query parameter %q is there %d times; give it once, with commas between its values", name, len(values))

@@ -116,7 +116,7 @@ func (a *Own) listOwnRoutes(w http.ResponseWriter, r *http.Request) error {
 	labels := a.labelsFor(r, instance)
 	one := func(b store.BoundRoute) effective.Access { return known.Of(b, labels) }
 	page := envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: damage}
-	if !access.WantsText(r) {
+	if !envelope.WantsText(r) {
 		return envelope.AnswerList(w, r, page, one)
 	}
 	return envelope.AnswerText(w, r, page, "routes", func(w io.Writer) error {
@@ -176,7 +176,7 @@ func (a *Own) listOwnDenials(w http.ResponseWriter, r *http.Request) error {
 		caller.Name = labels.App(caller.App)
 		answer.Denials = append(answer.Denials, denial{routes[one.Binding], one.Binding, caller})
 	}
-	if access.WantsText(r) {
+	if envelope.WantsText(r) {
 		return answer.text(w)
 	}
 	return envelope.Show(w, answer)

@@ -25,6 +25,8 @@ type Explanation struct {
 	// At is when it was decided, of a real request.
 	At      *time.Time `json:"at,omitempty"`
 	Allowed bool       `json:"allowed"`
+	// GoesOn: the request reaches the route: it is allowed, or nothing is enforced.
+	GoesOn bool `json:"goes_on"`
 	// Outcome, Policy and Reason are mtls_auth, mtls_policy and mtls_denied_reason
 	// of the decision line.
 	Outcome string `json:"outcome"`
@@ -68,7 +70,7 @@ const maxGrants = 100
 // New is of an outcome and a reason, as the decision line has them.
 func New(outcome, reason string) *Explanation {
 	e := &Explanation{
-		Allowed: outcome == "allowed", Outcome: outcome, Reason: reason,
+		Allowed: outcome == "allowed", GoesOn: outcome != "denied", Outcome: outcome, Reason: reason,
 		Grants: []explain.Grant{}, Checks: []explain.Check{}, Remedies: []string{}, Warnings: []string{},
 	}
 	if !e.Allowed {

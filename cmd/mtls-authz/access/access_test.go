@@ -71,6 +71,11 @@ const (
 	shared   = "4b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b35"
 )
 
+const (
+	tooLarge = "too large" // an answer that is refused
+	hasNext  = "(next)"    // at the end of a page that is not the last
+)
+
 // gateway answers as /v1 does, and keeps what it was asked.
 type gateway struct {
 	*httptest.Server
@@ -112,7 +117,15 @@ func (g *gateway) answer(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"status":404,"title":"Not Found","detail":"there is no bound route %s"}`, `\u001b[2J`)
 	case strings.HasPrefix(answer, "http"):
 		http.Redirect(w, r, answer, http.StatusFound)
+	case answer == tooLarge:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"status":400,"title":"Bad Request","detail":"the page is too large: 40 MiB, at most 32 are shown at once"}`)
 	default:
+		if rest, ok := strings.CutSuffix(answer, hasNext); ok {
+			answer = rest
+			w.Header().Set("Link", `<https://elsewhere.example/v1/routes?page=2>; rel="next"`)
+		}
 		w.Header().Set("Content-Type", r.Header.Get("Accept")+"; charset=utf-8")
 		_, _ = io.WriteString(w, answer)
 	}
@@ -172,7 +185,7 @@ func foundation() cftest.Foundation {
 func TestAnswersAreShownAsTheyAre(t *testing.T) {
 	t.Parallel()
 	g := serve(t, map[string]string{
-		"GET /v1/routes?per_page=5000":               "ROUTE\nbackend.apps.identity\n",
+		"GET /v1/routes?per_page=128&page=1":         "ROUTE\nbackend.apps.identity\n",
 		"GET /v1/routes/backend.apps.identity":       "route  backend.apps.identity\n\x1b[2Jend\n",
 		"GET /v1/routes/%2A.apps.identity/a%20b%3Fc": "{}\n",
 		"GET /v1/decisions/..%2Froutes":              "outcome denied\n",
@@ -183,7 +196,7 @@ func TestAnswersAreShownAsTheyAre(t *testing.T) {
 	r := mtlsAuthz(t, "", "unknown.apps.identity --json", g.environ()...)
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stderr, "there is no bound route")
-	assert.Equal(t, []string{"GET /v1/routes?per_page=5000 text/plain", "GET /v1/routes/backend.apps.identity text/plain", "GET /v1/decisions/..%2Froutes text/plain", "GET /v1/routes/unknown.apps.identity application/json"}, g.asked())
+	assert.Equal(t, []string{"GET /v1/routes?per_page=128&page=1 text/plain", "GET /v1/routes/backend.apps.identity text/plain", "GET /v1/decisions/..%2Froutes text/plain", "GET /v1/routes/unknown.apps.identity application/json"}, g.asked())
 }
 
 func TestExitStatusOfAQuestion(t *testing.T) {
@@ -244,10 +257,31 @@ func TestCallersByName(t *testing.T) {
 	}
 }
 
+// A list is read to its end, in pages that are small enough.
+func TestListsAreReadToTheEnd(t *testing.T) {
+	g := serve(t, map[string]string{
+		"GET /v1/routes?per_page=128&page=1": "first\n" + hasNext, "GET /v1/routes?per_page=128&page=2": tooLarge,
+		"GET /v1/routes?per_page=64&page=3": "second\n" + hasNext, "GET /v1/routes?per_page=64&page=4": "third\n",
+	})
+	assert.Equal(t, result{0, "first\nsecond\nthird\n", ""}, mtlsAuthz(t, "", "", g.environ()...))
+	page := func(next, routes string) string {
+		return `{"pagination":{"total_results":3,"next":` + next + `},"warnings":["w"],"resources":[` + routes + `]}`
+	}
+	g = serve(t, map[string]string{
+		"GET /v1/routes?per_page=128&page=1": page(`{"href":"https://elsewhere.example"}`, `{"route":"a"},{"route":"b"}`),
+		"GET /v1/routes?per_page=128&page=2": page("null", `{"route":"c"}`),
+	})
+	got := mtlsAuthz(t, "", "--json", g.environ()...)
+	require.Zero(t, got.code, got.stderr)
+	assert.JSONEq(t, `{"pagination":{"total_results":3,"next":null},"warnings":["w","w"],"resources":[{"route":"a"},{"route":"b"},{"route":"c"}]}`, got.stdout)
+	g = serve(t, map[string]string{"GET /v1/routes?per_page=128&page=1": tooLarge})
+	assert.Equal(t, 1, mtlsAuthz(t, "", "", g.environ()...).code)
+}
+
 func TestCredentialsGoToTheGatewayAlone(t *testing.T) {
 	t.Parallel()
 	elsewhere := serve(t, nil)
-	g := serve(t, map[string]string{"GET /v1/routes?per_page=5000": elsewhere.URL})
+	g := serve(t, map[string]string{"GET /v1/routes?per_page=128&page=1": elsewhere.URL})
 	r := mtlsAuthz(t, "", "", g.environ()...)
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stderr, "redirect")
@@ -304,7 +338,7 @@ func bindings(t *testing.T, checks []string, routes ...map[string]any) map[strin
 		if i+1 < len(routes) {
 			page["pagination"] = map[string]any{"next": map[string]string{"href": "x"}}
 		}
-		answers[fmt.Sprintf("GET /v1/bindings?per_page=500&page=%d", i+1)] = text(page)
+		answers[fmt.Sprintf("GET /v1/bindings?per_page=128&page=%d", i+1)] = text(page)
 	}
 	return answers
 }
@@ -341,7 +375,7 @@ func TestExportTakesWhatIsInForce(t *testing.T) {
 		"a grant of a later version": bindings(t, nil, boundTo("backend.apps.identity", "spiffe:x")),
 		"a page is missing": func() map[string]string {
 			a := bindings(t, nil, boundTo("backend.apps.identity", "cf:any"), boundTo("web.apps.identity"))
-			delete(a, "GET /v1/bindings?per_page=500&page=2")
+			delete(a, "GET /v1/bindings?per_page=128&page=2")
 			return a
 		}(),
 	} {

@@ -84,7 +84,7 @@ func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	case c.Decision != "":
 		return gateway.show(ctx, k.Stdout, "/v1/decisions/"+url.PathEscape(c.Decision))
 	case c.Route == "":
-		return gateway.show(ctx, k.Stdout, "/v1/routes?per_page=5000")
+		return gateway.showList(ctx, k.Stdout, "/v1/routes")
 	}
 	path, err := escaped(c.Route)
 	if err != nil {

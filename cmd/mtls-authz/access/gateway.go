@@ -121,9 +121,15 @@ func (g *gateway) getJSON(ctx context.Context, path string, into any) error {
 
 // call sends a request and returns the answer as it came.
 func (g *gateway) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	answer, _, err := g.send(ctx, method, path, body)
+	return answer, err
+}
+
+// send returns the head of the answer, too.
+func (g *gateway) send(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, method, g.base+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	request.Header.Set("Accept", g.accept)
 	if body != nil {
@@ -132,24 +138,34 @@ func (g *gateway) call(ctx context.Context, method, path string, body []byte) ([
 	request.SetBasicAuth(g.user, g.password)
 	response, err := g.client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = response.Body.Close() }() // only read
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(answer) > maxAnswer {
-		return nil, fmt.Errorf("%s%s: an answer of more than %d MiB", g.base, path, maxAnswer>>20)
+		return nil, nil, fmt.Errorf("%s%s: an answer of more than %d MiB", g.base, path, maxAnswer>>20)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, refused(response, answer)
+		return nil, nil, refused(response, answer)
 	}
 	kind, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
 	if kind != g.accept {
-		return nil, fmt.Errorf("%s%s answered with %q in place of %s: is that a gateway, as new as this command?", g.base, path, kind, g.accept)
+		return nil, nil, fmt.Errorf("%s%s answered with %q in place of %s: is that a gateway, as new as this command?", g.base, path, kind, g.accept)
 	}
-	return answer, nil
+	return answer, response.Header, nil
+}
+
+// refusal is what a gateway says in place of an answer.
+type refusal struct {
+	status int
+	detail string
+}
+
+func (r *refusal) Error() string {
+	return fmt.Sprintf("the gateway refuses this (%d): %s", r.status, r.detail)
 }
 
 // refused is the error that a status other than 200 is.
@@ -159,7 +175,7 @@ func refused(response *http.Response, answer []byte) error {
 		Detail string `json:"detail"`
 	}
 	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
-		return fmt.Errorf("the gateway refuses this (%d): %s", response.StatusCode, strings.Map(printable, problem.Detail))
+		return &refusal{response.StatusCode, strings.Map(printable, problem.Detail)}
 	}
 	words := fmt.Sprintf("%s answered %d", response.Request.URL.Host, response.StatusCode)
 	switch code := response.StatusCode; {

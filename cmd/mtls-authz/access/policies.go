@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/native"
@@ -44,25 +43,16 @@ func (c Command) export(ctx context.Context, w io.Writer, g *gateway) error {
 		return errors.New("no policy is in force on the gateway, so that its checks are not known")
 	}
 	x := native.Export{Checks: policy.Checks, Domains: c.Domain}
-	for page, more := 1, true; more; page++ {
-		var list struct {
-			Pagination struct {
-				Next *struct{} `json:"next"`
-			} `json:"pagination"`
-			Warnings  []string     `json:"warnings"`
-			Resources []boundRoute `json:"resources"`
+	found, err := all[boundRoute](ctx, g, "/v1/bindings")
+	if err != nil {
+		return err
+	}
+	for _, one := range found.Resources {
+		bound, err := one.parse()
+		if err != nil {
+			return fmt.Errorf("route %q: %w; is this command as new as the gateway?", one.Route, err)
 		}
-		if err := g.getJSON(ctx, "/v1/bindings?per_page=500&page="+strconv.Itoa(page), &list); err != nil {
-			return err
-		}
-		for _, one := range list.Resources {
-			bound, err := one.parse()
-			if err != nil {
-				return fmt.Errorf("route %q: %w; is this command as new as the gateway?", one.Route, err)
-			}
-			x.Routes = append(x.Routes, bound)
-		}
-		more = list.Pagination.Next != nil
+		x.Routes = append(x.Routes, bound)
 	}
 	return x.Write(w)
 }
