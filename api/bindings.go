@@ -1,8 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
+	"text/tabwriter"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
@@ -126,7 +130,22 @@ func (a *api) listBindings(w http.ResponseWriter, r *http.Request) error {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
 	found, total, err := a.Reader.AllBindings(r.Context(), filter, envelope.PageOf(query))
-	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.bindingForAll)
+	return answerBindings(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, a.bindingForAll)
+}
+
+func answerBindings(w http.ResponseWriter, r *http.Request, page envelope.Page[store.BoundRoute], represent func(store.BoundRoute) binding) error {
+	if !envelope.WantsText(r) {
+		return envelope.AnswerList(w, r, page, represent)
+	}
+	return envelope.AnswerText(w, r, page, "bindings", func(w io.Writer) error {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "ROUTE\tBINDING\tSCOPE\tMODE\tGRANTS\tWARNINGS")
+		for _, b := range page.Found {
+			one := represent(b)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\n", one.Route, one.GUID, cmp.Or(one.Scope, "-"), one.Mode, len(one.Grants), len(one.Warnings))
+		}
+		return t.Flush()
+	})
 }
 
 func (a *api) showBinding(w http.ResponseWriter, r *http.Request) error {

@@ -43,7 +43,7 @@ func (a *api) listOwnBindings(w http.ResponseWriter, r *http.Request) error {
 	if _, ok := envelope.UserOf(r); ok {
 		represent = a.bindingForUser
 	}
-	return envelope.AnswerList(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, represent)
+	return answerBindings(w, r, envelope.Page[store.BoundRoute]{BaseURL: a.BaseURL, Query: query, Found: found, Total: total, Err: err}, represent)
 }
 
 // bindingForUser has nothing of other instances, names of the own org only, and no

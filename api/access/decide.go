@@ -34,21 +34,29 @@ type question struct {
 const maxQuestion = 64 << 10
 
 func (a *Access) decide(w http.ResponseWriter, r *http.Request) error {
+	return a.Decide(w, r, Viewer{})
+}
+
+// Decide answers what a request would get.
+func (a *Access) Decide(w http.ResponseWriter, r *http.Request, v Viewer) error {
 	asked, err := readQuestion(w, r)
 	if err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
-	who, err := a.callerOf(r, asked.Caller)
+	who, err := a.callerOf(r, asked.Caller, v)
 	if err != nil {
 		return err
 	}
-	b, err := a.boundTo(r, asked)
+	b, err := a.boundTo(r, asked, v)
 	if err != nil {
 		return err
 	}
-	e, err := a.of(r.Context(), a.Explain(r.Context(), gateway.Question{Binding: b.ID, Caller: who, Method: asked.Method, URL: asked.URL}), b)
+	e, err := a.of(r.Context(), a.Explain(r.Context(), gateway.Question{Binding: b.ID, Caller: who, Method: asked.Method, URL: asked.URL}), b, v)
 	if err != nil {
 		return err
+	}
+	if !v.Org.IsZero() {
+		b = b.ForOwner()
 	}
 	for _, text := range effective.SameRoute(b.Others, b.Foreign) {
 		e.Warn("%s", text)
@@ -82,8 +90,9 @@ func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error
 	return q, nil
 }
 
-// callerOf completes the caller by what verified callers have shown.
-func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.Caller, error) {
+// callerOf completes the caller by what verified callers have shown: to a user it is
+// not told where an app is.
+func (a *Access) callerOf(r *http.Request, given *explanation.Caller, v Viewer) (identity.Caller, error) {
 	if given == nil {
 		return identity.Caller{}, nil
 	}
@@ -97,7 +106,7 @@ func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.
 	if err := parse("app", given.App, &who.App); err != nil {
 		return identity.Caller{}, err
 	}
-	if given.Space == "" && given.Org == "" {
+	if given.Space == "" && given.Org == "" && v.Org.IsZero() {
 		homes, err := a.Store.Sightings().Fresh(r.Context()).Homes(r.Context(), []string{given.App}, nil)
 		if err != nil {
 			return identity.Caller{}, err
@@ -119,10 +128,10 @@ func (a *Access) callerOf(r *http.Request, given *explanation.Caller) (identity.
 }
 
 // boundTo is the binding that the question is about.
-func (a *Access) boundTo(r *http.Request, asked question) (store.BoundRoute, error) {
+func (a *Access) boundTo(r *http.Request, asked question, v Viewer) (store.BoundRoute, error) {
 	if asked.Binding != "" {
 		b, err := a.binding(r, asked.Binding)
-		if errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && !v.sees(b) {
 			err = envelope.Missing("binding", asked.Binding)
 		}
 		return b, err
@@ -131,11 +140,19 @@ func (a *Access) boundTo(r *http.Request, asked question) (store.BoundRoute, err
 	if to.Host == "" {
 		return store.BoundRoute{}, envelope.Refuse(http.StatusBadRequest, "url: %w; the gateway answers 400", err)
 	}
-	b, err := a.bindingFor(r, to.Host, to.RawPath)
+	b, err := a.bindingFor(r, to, v)
 	if errors.Is(err, errNoRoute) {
 		err = envelope.Refuse(http.StatusNotFound, "no route that is bound to the gateway is for https://%s%s", to.Host, envelope.Clip(to.RawPath))
+		if v.Instance != "" {
+			err = envelope.Refuse(http.StatusNotFound, "no route that is bound to the service instance is for https://%s%s", to.Host, envelope.Clip(to.RawPath))
+		}
 	}
 	return b, err
+}
+
+// sees reports whether a binding is one that the viewer may ask about.
+func (v Viewer) sees(b store.BoundRoute) bool {
+	return v.Instance == "" || v.Instance == b.InstanceID
 }
 
 // binding is one by its guid, or [store.ErrNotFound].

@@ -12,12 +12,18 @@ import (
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/identity"
+	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/replay"
 	"github.com/mtls-authz/mtls-authz/store"
 	"github.com/mtls-authz/mtls-authz/store/sightings"
 )
 
 func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
+	return a.Decision(w, r, Viewer{})
+}
+
+// Decision answers why a decision was made, whose id is in the path.
+func (a *Access) Decision(w http.ResponseWriter, r *http.Request, v Viewer) error {
 	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
 		return envelope.Refuse(http.StatusBadRequest, "%w", err)
 	}
@@ -25,33 +31,51 @@ func (a *Access) showDecision(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return envelope.Missing("decision", r.PathValue("id"))
 	}
-	d, err := a.Store.Sightings().Fresh(r.Context()).Denial(r.Context(), id)
-	switch {
-	case err == nil:
-		e, err := a.past(r, d)
-		if err != nil {
-			return err
-		}
-		return answer(w, r, e)
-	case !errors.Is(err, store.ErrNotFound):
+	d, fromMemory, err := a.decided(r, id)
+	if err != nil {
 		return err
+	}
+	if v.Instance != "" {
+		b, err := a.binding(r, d.Binding)
+		if _, other := envelope.Damages(err); other != nil && !errors.Is(err, store.ErrNotFound) {
+			return other
+		}
+		if err != nil || !v.sees(b) {
+			return noDecision(id)
+		}
+	}
+	e, err := a.past(r, d, v)
+	if err != nil {
+		return err
+	}
+	if fromMemory {
+		e.Warn("from the memory of this instance of the gateway")
+	}
+	return answer(w, r, e)
+}
+
+// decided finds a decision in the store, or in memory.
+func (a *Access) decided(r *http.Request, id string) (d sightings.Decision, fromMemory bool, err error) {
+	d, err = a.Store.Sightings().Fresh(r.Context()).Denial(r.Context(), id)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return d, false, err
 	}
 	if a.Recorded != nil {
 		if recorded, ok := a.Recorded(id); ok {
-			e, err := a.fromMemory(r, recorded)
-			if err != nil {
-				return err
-			}
-			return answer(w, r, e)
+			return a.fromMemory(r, recorded), true, nil
 		}
 	}
+	return d, false, noDecision(id)
+}
+
+func noDecision(id string) error {
 	return envelope.Refuse(http.StatusNotFound, "there is no decision %q here: the newest 10000 refusals are kept, of each caller of a route the newest 200, a few seconds after they were made; "+
 		"and what this instance of the gateway has decided last", id)
 }
 
 // past explains a decision of whatever instance by what was in force then, if it
 // still is.
-func (a *Access) past(r *http.Request, d sightings.Decision) (*explanation.Explanation, error) {
+func (a *Access) past(r *http.Request, d sightings.Decision, v Viewer) (*explanation.Explanation, error) {
 	e := explanation.New(d.Outcome, d.Reason)
 	e.DecisionID, e.At, e.Policy, e.Detail = d.DecisionID, &d.At, d.Policy, d.Detail
 	e.Method, e.Host, e.Path, e.Route, e.Binding, e.Mode, e.Revision = d.Method, d.Host, d.Path, d.Route, d.Binding, d.Mode, d.PolicyRevision
@@ -67,13 +91,14 @@ func (a *Access) past(r *http.Request, d sightings.Decision) (*explanation.Expla
 	if err != nil {
 		return nil, err
 	}
+	var request *rego.Request
 	if bound != nil {
-		told := a.Explain(r.Context(), gateway.Question{
+		request = a.Explain(r.Context(), gateway.Question{
 			Binding: d.Binding, Access: bound, Caller: who, Method: d.Method, URL: "https://" + d.Host + d.Path, At: d.At,
-		})
-		if err := e.Ask(r.Context(), told.Request, a.Labels); err != nil {
-			return nil, err
-		}
+		}).Request
+	}
+	if err := e.Ask(r.Context(), request, a.shows(v)); err != nil {
+		return nil, err
 	}
 	e.Remedy(b)
 	return e, nil
@@ -119,9 +144,9 @@ func (a *Access) asThen(r *http.Request, d sightings.Decision, e *explanation.Ex
 	return b, bound, nil
 }
 
-// fromMemory explains a decision that this gateway has in memory. It knows no
-// revisions: what has not changed since is as it was.
-func (a *Access) fromMemory(r *http.Request, m replay.Recorded) (*explanation.Explanation, error) {
+// fromMemory is a decision that this gateway has in memory. It has no revisions:
+// what has not changed since is as it was.
+func (a *Access) fromMemory(r *http.Request, m replay.Recorded) sightings.Decision {
 	d := sightings.Decision{
 		DecisionID: m.DecisionID, At: m.Time, Binding: m.Binding, Route: m.Route, Outcome: sightings.Denied, Policy: m.Decision.Policy, Reason: m.Decision.Reason,
 		App: m.Input.Caller.App, Space: m.Input.Caller.Space, Org: m.Input.Caller.Org, Method: m.Input.Request.Method, Host: m.Input.Request.Host,
@@ -139,9 +164,5 @@ func (a *Access) fromMemory(r *http.Request, m replay.Recorded) (*explanation.Ex
 	if b, err := a.binding(r, m.Binding); err == nil && b.Instance.UpdatedAt.Before(m.Time) && b.CreatedAt.Before(m.Time) {
 		d.Revision = max(b.Revision, b.Instance.Revision)
 	}
-	e, err := a.past(r, d)
-	if err == nil {
-		e.Warn("from the memory of this instance of the gateway")
-	}
-	return e, err
+	return d
 }

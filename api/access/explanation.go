@@ -13,12 +13,31 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
+// A Viewer is whose routes somebody may ask about, and what the answer may say. The
+// zero Viewer may ask about all and is told all.
+type Viewer struct {
+	// Instance is the service instance whose routes these are; "": all routes.
+	Instance string
+	// Org is that of a user, who is told the names of that org alone, and nothing of
+	// the operator's policy; zero: no user, but a reader or an operator.
+	Org identity.GUID
+}
+
+// shows is what an explanation may say to the viewer.
+func (a *Access) shows(v Viewer) explanation.Viewer {
+	if v.Org.IsZero() {
+		return explanation.Viewer{Labels: a.Labels, Policy: true}
+	}
+	return explanation.Viewer{Labels: a.Labels.Within(v.Org)}
+}
+
 // of is the explanation of what the gateway says.
-func (a *Access) of(ctx context.Context, told gateway.Explanation, b store.BoundRoute) (*explanation.Explanation, error) {
+func (a *Access) of(ctx context.Context, told gateway.Explanation, b store.BoundRoute, v Viewer) (*explanation.Explanation, error) {
 	l := told.Line
 	e := explanation.New(l.Auth, l.Reason)
 	e.Policy, e.Detail, e.Method, e.Host, e.Path = l.Policy, l.Detail, l.Method, l.Host, l.Path
@@ -26,7 +45,7 @@ func (a *Access) of(ctx context.Context, told gateway.Explanation, b store.Bound
 	if l.App != "" {
 		e.Caller = &explanation.Caller{App: l.App, Space: l.Space, Org: l.Org}
 	}
-	if err := e.Ask(ctx, told.Request, a.Labels); err != nil {
+	if err := e.Ask(ctx, told.Request, a.shows(v)); err != nil {
 		return nil, err
 	}
 	e.Remedy(b)

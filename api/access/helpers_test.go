@@ -26,11 +26,14 @@ import (
 	"github.com/mtls-authz/mtls-authz/api"
 	"github.com/mtls-authz/mtls-authz/api/access"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
+	"github.com/mtls-authz/mtls-authz/api/own"
+	"github.com/mtls-authz/mtls-authz/api/viewer"
 	"github.com/mtls-authz/mtls-authz/broker"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/line"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
@@ -99,6 +102,7 @@ type testbed struct {
 	late        atomic.Int64 // how far the clock is after its start
 	recorded    map[string]replay.Recorded
 	notBound    map[string]string
+	labels      map[string]display.Label
 	decided     int // how often the cache was asked
 	probed      int // how often a router would have been probed
 	lines       bytes.Buffer
@@ -129,13 +133,14 @@ func newTestbed(t *testing.T) *testbed {
 	explainer := access.New(access.Config{
 		Store: b.store, Policy: func() *rego.Policy { return b.policy }, Explain: b.gateway.Explain, Foundation: "local", BaseURL: base, Now: now,
 		Recorded: func(id string) (replay.Recorded, bool) { r, ok := b.recorded[id]; return r, ok },
-		NotBound: func(route string) string { return b.notBound[route] },
+		NotBound: func(route string) string { return b.notBound[route] }, Labels: b.label,
 	})
 	readers := broker.Credentials{Username: "auditor", Password: "the-readers-password"}
 	b.server = httptest.NewServer(api.New(api.Config{
 		Reader: b.store, Deleter: b.store, MayRead: readers.Accept, MayChange: func(*http.Request) bool { return false }, BaseURL: base,
 		Access: b.store.View().Access, Site: func() *grants.Site { return b.policy.Site() }, Log: slog.New(slog.DiscardHandler), Now: now,
-		More: []func(*envelope.Envelope){explainer.Add},
+		More:    []func(*envelope.Envelope){explainer.Add, own.New(own.Config{Store: b.store, Access: explainer, Labels: b.label, BaseURL: base}).Add},
+		Permits: permits,
 	}))
 	t.Cleanup(func() {
 		b.server.Close()
@@ -149,6 +154,22 @@ func (b *testbed) Decide(ctx context.Context, r *rego.Request) (rego.Decision, e
 	b.decided++
 	return r.Policy.Decide(ctx, r)
 }
+
+// permits lets the user of the token "of-ID" read the instance ID.
+func permits(_ context.Context, r *http.Request, instanceID string) (viewer.May, error) {
+	if r.Header.Get("Authorization") == "bearer of-"+instanceID {
+		return viewer.May{Read: true, User: "developer"}, nil
+	}
+	return viewer.May{}, nil
+}
+
+// as asks by the token of somebody who may read an instance.
+func as(instanceID string) change {
+	return func(r *http.Request) { r.Header.Set("Authorization", "bearer of-"+instanceID) }
+}
+
+// label names what the test has named.
+func (b *testbed) label(_ grants.Kind, id identity.GUID) display.Label { return b.labels[id.String()] }
 
 // answerNothing is leg 3.
 type answerNothing struct{}

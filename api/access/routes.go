@@ -14,6 +14,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
 	"github.com/mtls-authz/mtls-authz/api/list"
+	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/store"
@@ -235,11 +236,15 @@ func candidates(host, path string) []route.Route {
 // Controller's paths have 128 characters.
 const maxDepth = 64
 
-// bindingFor is the newest binding of the route that a URL leads to.
-func (a *Access) bindingFor(r *http.Request, host, path string) (store.BoundRoute, error) {
-	wanted := candidates(host, path)
+// bindingFor is the newest binding of the route that a URL leads to, of those that
+// the viewer may ask about.
+func (a *Access) bindingFor(r *http.Request, to target.Target, v Viewer) (store.BoundRoute, error) {
+	wanted := candidates(to.Host, to.RawPath)
 	for part := range slices.Chunk(wanted, 500) {
 		var filter store.BindingFilter
+		if v.Instance != "" {
+			filter.InstanceIDs = []string{v.Instance}
+		}
 		for _, one := range part {
 			filter.Routes = append(filter.Routes, one.String())
 		}

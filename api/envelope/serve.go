@@ -43,8 +43,8 @@ type Config struct {
 type Envelope struct {
 	Config
 	endpoints *http.ServeMux
-	// questions are the paths that are asked by POST.
-	questions map[string]bool
+	// questions has the patterns that are asked by POST.
+	questions *http.ServeMux
 	// reads and changes are apart: who reads slowly must not keep an operator
 	// from revoking.
 	reads, changes *semaphore.Weighted
@@ -58,7 +58,7 @@ type Envelope struct {
 // New returns an envelope of nothing.
 func New(cfg Config) *Envelope {
 	a := &Envelope{
-		Config: cfg, endpoints: http.NewServeMux(), questions: map[string]bool{},
+		Config: cfg, endpoints: http.NewServeMux(), questions: http.NewServeMux(),
 		reads: semaphore.NewWeighted(cfg.MaxInFlight), changes: semaphore.NewWeighted(cfg.MaxInFlight),
 		users: http.NewServeMux(), userTurns: semaphore.NewWeighted(cfg.MaxInFlight),
 	}
@@ -75,11 +75,11 @@ type Action func(http.ResponseWriter, *http.Request) error
 // Methods are the actions of one path. HEAD is GET without the body.
 type Methods map[string]Action
 
-// Ask adds a path whose POST is a question: readers may ask it, and it must change
-// nothing.
-func (a *Envelope) Ask(path string, ask Action) {
-	a.questions[path] = true
-	a.Handle(path, Methods{http.MethodPost: ask})
+// Ask adds a pattern whose POST is a question: readers may ask it, and it must
+// change nothing.
+func (a *Envelope) Ask(pattern string, ask Action) {
+	a.questions.Handle(pattern, http.NotFoundHandler())
+	a.Handle(pattern, Methods{http.MethodPost: ask})
 }
 
 // Handle adds the endpoints of a pattern of [http.ServeMux].
@@ -168,7 +168,12 @@ func isSafe(r *http.Request) bool {
 
 // isChange goes by the method, but for the questions.
 func (a *Envelope) isChange(r *http.Request) bool {
-	return !isSafe(r) && (r.Method != http.MethodPost || !a.questions[r.URL.Path])
+	return !isSafe(r) && !a.isQuestion(r)
+}
+
+func (a *Envelope) isQuestion(r *http.Request) bool {
+	_, pattern := a.questions.Handler(r)
+	return r.Method == http.MethodPost && pattern != "" && path.Clean(r.URL.Path) == r.URL.Path
 }
 
 // fromBrowser tells what a page of any site makes a browser send, with the

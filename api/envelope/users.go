@@ -22,14 +22,15 @@ func UserOf(r *http.Request) (viewer.May, bool) {
 
 // Open lets users, by their tokens, do this to a service instance, beside what
 // [Envelope.Handle] lets readers and operators do: the pattern has its guid as
-// {guid}. GET takes Read, all else takes Manage. What is not opened refuses tokens.
+// {guid}. GET and questions take Read, all else takes Manage. What is not opened
+// refuses tokens.
 func (a *Envelope) Open(pattern string, m Methods) {
 	a.users.Handle(pattern, a.answering(func(w http.ResponseWriter, r *http.Request) error {
 		may, err := a.permits(w, r)
 		if err != nil {
 			return err
 		}
-		if !isSafe(r) && !may.Manage {
+		if a.isChange(r) && !may.Manage {
 			return Refuse(http.StatusForbidden, "the user may read this service instance and not manage it")
 		}
 		// Only now, so that nobody without a right can take all turns; and whoever has

@@ -50,6 +50,29 @@ func (a *Own) Add(e *envelope.Envelope) {
 		e.Handle("/v1/instances/{guid}/"+path, m)
 		e.Open("/v1/instances/{guid}/"+path, m)
 	}
+	decide := a.explained(a.Access.Decide)
+	e.Ask("/v1/instances/{guid}/decide", decide)
+	e.Open("/v1/instances/{guid}/decide", envelope.Methods{http.MethodPost: decide})
+	why := envelope.Methods{http.MethodGet: a.explained(a.Access.Decision)}
+	e.Handle("/v1/instances/{guid}/decisions/{id}", why)
+	e.Open("/v1/instances/{guid}/decisions/{id}", why)
+}
+
+// explained answers about the routes of one service instance.
+func (a *Own) explained(answer func(http.ResponseWriter, *http.Request, access.Viewer) error) envelope.Action {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		instance, err := a.instance(r)
+		if err != nil {
+			return err
+		}
+		viewer := access.Viewer{Instance: instance.ID}
+		if _, ok := envelope.UserOf(r); ok {
+			if viewer.Org = instance.Owner.Org; viewer.Org.IsZero() { // damaged: nothing may be told
+				return envelope.Missing("service instance", instance.ID)
+			}
+		}
+		return answer(w, r, viewer)
+	}
 }
 
 const (

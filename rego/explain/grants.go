@@ -29,9 +29,11 @@ type Grant struct {
 }
 
 // Route says of each grant of the request's route whether it matches, also of those
-// that are not in force. labels are the names that the viewer may see.
+// that are not in force, but for the operator's to other routes: they tell of those.
+// labels are the names that the viewer may see.
 func Route(r *rego.Request, labels display.Labels) ([]Grant, error) {
 	idle := r.Live.Idle(r.Now, r.Policy.Site())
+	idle.Elsewhere = slices.DeleteFunc(idle.Elsewhere, func(rule grants.Rule) bool { return rule.Origin == grants.FromOperator })
 	list, err := explained(r, slices.Concat(r.Live.Rules, idle.Ended, idle.Elsewhere), labels)
 	if err != nil {
 		return nil, err

@@ -84,9 +84,20 @@ func (e *Explanation) Warn(format string, args ...any) {
 	e.Warnings = append(e.Warnings, fmt.Sprintf(format, args...))
 }
 
-// Ask asks each grant and each check about the request. labels are the names that
-// the viewer may see.
-func (e *Explanation) Ask(ctx context.Context, r *rego.Request, labels display.Labels) (err error) {
+// A Viewer is who reads an explanation.
+type Viewer struct {
+	// Labels are the names that the viewer may see; nil: none.
+	Labels display.Labels
+	// Policy: the text of the operator's checks is shown.
+	Policy bool
+}
+
+// Ask asks each grant and each check about the request.
+func (e *Explanation) Ask(ctx context.Context, r *rego.Request, v Viewer) (err error) {
+	labels := v.Labels
+	if !v.Policy && e.Reason == "policy_error" {
+		e.Detail = ""
+	}
 	if e.Caller != nil {
 		e.Caller.Name = labels.App(e.Caller.App)
 	}
@@ -99,7 +110,9 @@ func (e *Explanation) Ask(ctx context.Context, r *rego.Request, labels display.L
 	}
 	e.GrantsTotal = len(e.Grants)
 	e.Grants = append([]explain.Grant{}, e.Grants[:min(len(e.Grants), maxGrants)]...)
-	e.Checks = explain.Of(r.Policy).Checks(ctx, r)
+	if v.Policy {
+		e.Checks = explain.Of(r.Policy).Checks(ctx, r)
+	}
 	return nil
 }
 
@@ -141,6 +154,9 @@ func (e *Explanation) Remedy(b store.BoundRoute) {
 			}
 		}
 		add(`a grant to the caller: cf update-service SERVICE -c '{"allow_add":["cf:app:%s"]}'`, e.Caller.App)
+	}
+	if name, ok := strings.CutPrefix(e.Policy, "policy:"); ok && len(e.Checks) == 0 {
+		add("the check %s of the operator's policy, whose conditions the operator knows", name)
 	}
 	for _, check := range e.Checks {
 		if !check.Holds {

@@ -109,7 +109,7 @@ func (g *gateway) answer(w http.ResponseWriter, r *http.Request) {
 	g.mu.Unlock()
 	answer, known := g.answers[r.Method+" "+r.URL.RequestURI()]
 	switch {
-	case user != "auditor" || pass != password:
+	case (user != "auditor" || pass != password) && r.Header.Get("Authorization") != "bearer "+cftest.Token:
 		w.WriteHeader(http.StatusUnauthorized)
 	case !known:
 		w.Header().Set("Content-Type", "application/problem+json")
@@ -157,6 +157,7 @@ func mtlsAuthz(t *testing.T, stdin, line string, environ ...string) result {
 		require.ErrorAs(t, err, &exit)
 	}
 	assert.NotContains(t, stdout.String()+stderr.String(), password)
+	assert.NotContains(t, stdout.String()+stderr.String(), cftest.Token)
 	assert.NotContains(t, stdout.String()+stderr.String(), "\x1b")
 	return result{process.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
@@ -246,7 +247,8 @@ func TestCallersByName(t *testing.T) {
 		"backend.apps.identity --app frontend --url-path x":              "begins with /",
 		"backend.apps.identity --method GET":                             "a route and --app",
 		"--app frontend":                                                 "a route and --app",
-		"backend.apps.identity --decision x":                             "give one of",
+		"backend.apps.identity --app frontend --decision x":              "give one of",
+		"backend.apps.identity --export cf-commands":                     "give one of",
 		"backend.apps.identity/../x":                                     "expected host or host/path",
 	} {
 		g := serve(t, nil)
@@ -255,6 +257,47 @@ func TestCallersByName(t *testing.T) {
 		assert.Contains(t, r.stderr, want)
 		assert.Empty(t, g.asked())
 	}
+}
+
+// Without the readers' password, a developer's own login is enough for what is
+// bound to the own service.
+func TestDevelopersAskWithTheirOwnLogin(t *testing.T) {
+	t.Parallel()
+	const below = "/v1/instances/" + authz
+	asUser := func(t *testing.T, g *gateway, line string, f cftest.Foundation) result {
+		t.Helper()
+		return mtlsAuthz(t, "", line, slices.Concat(cftest.New(t, f).Environ(), g.environ(), []string{"READ_USERNAME=", "READ_PASSWORD="})...)
+	}
+	g := serve(t, map[string]string{
+		"POST " + below + "/decide": "outcome denied no_grants\n", "GET " + below + "/decisions/x": "why\n",
+		"GET " + below + "/routes?per_page=128&page=1": "routes\n",
+	})
+	r := asUser(t, g, "backend.apps.identity --app frontend", foundation())
+	assert.Equal(t, result{access.ExitDenied, "outcome denied no_grants\n", "mtls-authz: denied: no_grants\n"}, r)
+	assert.Equal(t, result{0, "why\n", ""}, asUser(t, g, "backend.apps.identity --decision x", foundation()))
+	assert.Equal(t, result{0, "routes\n", ""}, asUser(t, g, "backend.apps.identity", foundation()))
+	require.Len(t, g.asked(), 3)
+	away := foundation()
+	away.NoLogin = true
+	for line, want := range map[string]string{
+		"":                              "name a route of yours",
+		"--decision x":                  "name a route of yours",
+		"--export cf-commands":          "name a route of yours",
+		"nobodys.apps.identity":         "not found",
+		"backend.unknown.example":       "not found",
+		"open.apps.identity":            "bound to no service",
+		"backend.apps.identity --app x": "App 'x' not found",
+	} {
+		r := asUser(t, g, line, foundation())
+		assert.Equal(t, 1, r.code, line)
+		assert.Contains(t, r.stderr, want, line)
+	}
+	assert.Contains(t, asUser(t, g, "backend.apps.identity", away).stderr, "cf login")
+	r = mtlsAuthz(t, "", "backend.apps.identity", append(g.environ(), "READ_USERNAME=", "READ_PASSWORD=", "PATH=/nowhere")...)
+	assert.Contains(t, r.stderr, "READ_USERNAME")
+	r = mtlsAuthz(t, "", "backend.apps.identity", append(g.environ(), "READ_PASSWORD=")...)
+	assert.Contains(t, r.stderr, "who asks?", "half of a password is a mistake")
+	require.Len(t, g.asked(), 3, "nothing is asked")
 }
 
 // A list is read to its end, in pages that are small enough.

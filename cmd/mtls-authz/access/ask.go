@@ -47,7 +47,7 @@ func (c Command) ask(ctx context.Context, w io.Writer, g *gateway) error {
 	if err != nil {
 		return err
 	}
-	answer, err := g.call(ctx, http.MethodPost, "/v1/decide", body)
+	answer, err := g.call(ctx, http.MethodPost, g.below+"/decide", body)
 	if err != nil {
 		return err
 	}

@@ -46,19 +46,20 @@ type Command struct {
 
 // Help is shown by access --help.
 func (Command) Help() string {
-	return "Credentials are READ_USERNAME and READ_PASSWORD of the environment. CA_FILES adds to the system's CAs. Guide: docs/developers.md.\n\n" +
+	return "Credentials are READ_USERNAME and READ_PASSWORD of the environment; without them, your own login of cf, for a route of yours and all of its service. CA_FILES adds to the system's CAs. Guide: docs/developers.md.\n\n" +
 		"Exit status of a question: 0 if the request would go on, 3 if it would be denied, 1 for errors.\n\n" +
 		"    mtls-authz access backend.apps.identity\n" +
 		"    mtls-authz access backend.apps.identity --app frontend --method DELETE --url-path /items/1\n" +
+		"    mtls-authz access backend.apps.identity --decision 5f1c2a9e-0d4b-4c8e-9b1a-7e6d5c4b3a21\n" +
 		"    mtls-authz access --export cf-commands > policies.sh"
 }
 
-var errModes = errors.New("give one of a route, --decision, --export and --import")
+var errModes = errors.New("give one of a route or --decision, --export and --import")
 
 // Run asks.
 func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	modes := 0
-	for _, given := range []bool{c.Route != "", c.Decision != "", c.Export != "", c.Import != ""} {
+	for _, given := range []bool{c.Route != "" || c.Decision != "", c.Export != "", c.Import != ""} {
 		if given {
 			modes++
 		}
@@ -67,12 +68,14 @@ func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	switch {
 	case modes > 1:
 		return errModes
+	case asks && c.Decision != "":
+		return errModes
 	case asks && (c.Route == "" || c.App == ""):
 		return errors.New("a request needs a route and --app")
 	case c.Import != "":
 		return c.importPolicies(ctx, k.Stdout)
 	}
-	gateway, err := c.connect()
+	gateway, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,9 +85,9 @@ func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	case asks:
 		return c.ask(ctx, k.Stdout, gateway)
 	case c.Decision != "":
-		return gateway.show(ctx, k.Stdout, "/v1/decisions/"+url.PathEscape(c.Decision))
-	case c.Route == "":
-		return gateway.showList(ctx, k.Stdout, "/v1/routes")
+		return gateway.show(ctx, k.Stdout, gateway.below+"/decisions/"+url.PathEscape(c.Decision))
+	case c.Route == "", gateway.token != "":
+		return gateway.showList(ctx, k.Stdout, gateway.below+"/routes")
 	}
 	path, err := escaped(c.Route)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -33,24 +34,28 @@ const (
 type gateway struct {
 	base           string
 	user, password string
-	accept         string
-	client         *http.Client
+	// token is the user's, in place of a password; below is where it opens the API.
+	token, below string
+	accept       string
+	client       *http.Client
 }
 
-var errNoCredentials = errors.New("who asks? set READ_USERNAME and READ_PASSWORD of the gateway in the environment")
+var errNoCredentials = errors.New("who asks? name a route of yours, about which your cf login is enough, or set READ_USERNAME and READ_PASSWORD of the gateway in the environment")
 
-// connect reads where the gateway is and who asks; it opens no connection.
-func (c Command) connect() (*gateway, error) {
+// connect reads where the gateway is and who asks; it opens no connection to it.
+func (c Command) connect(ctx context.Context) (*gateway, error) {
 	base, err := parseBase(c.URL)
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{base: base, user: os.Getenv(userOf), password: os.Getenv(passwordOf), accept: asText}
+	g := &gateway{base: base, user: os.Getenv(userOf), password: os.Getenv(passwordOf), below: "/v1", accept: asText}
 	if c.JSON {
 		g.accept = asJSON
 	}
 	if g.user == "" || g.password == "" {
-		return nil, errNoCredentials
+		if err := g.asUser(ctx, c.Route); err != nil {
+			return nil, err
+		}
 	}
 	roots, err := trusted(os.Getenv("CA_FILES"))
 	if err != nil {
@@ -62,6 +67,27 @@ func (c Command) connect() (*gateway, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return g, nil
+}
+
+// asUser asks about a route by the token of whoever is logged in with cf: the API
+// shows the service instance that the route is bound to.
+func (g *gateway) asUser(ctx context.Context, route string) error {
+	if route == "" || g.user != "" || g.password != "" { // half of a password is a mistake
+		return errNoCredentials
+	}
+	cli, err := cf.Find()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoCredentials, err)
+	}
+	bound, err := cli.Find(ctx, route)
+	if err != nil {
+		return err
+	}
+	if g.token, err = cli.Token(ctx); err != nil {
+		return err
+	}
+	g.below += "/instances/" + bound.Instance.GUID.String()
+	return nil
 }
 
 // parseBase accepts https, and http for a gateway on this machine, named by its
@@ -136,6 +162,9 @@ func (g *gateway) send(ctx context.Context, method, path string, body []byte) ([
 		request.Header.Set("Content-Type", asJSON)
 	}
 	request.SetBasicAuth(g.user, g.password)
+	if g.token != "" {
+		request.Header.Set("Authorization", "bearer "+g.token)
+	}
 	response, err := g.client.Do(request)
 	if err != nil {
 		return nil, nil, err

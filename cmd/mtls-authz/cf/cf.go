@@ -1,8 +1,8 @@
 // Package cf asks and orders Cloud Controller through the user's own cf command:
 // what is named, where a route is bound, who is in which space.
 //
-// It trusts cf on the PATH as the user does, and knows neither its configuration
-// nor its tokens. What cf answers is data: checked for what was asked, guids parsed
+// It trusts cf on the PATH as the user does, and knows nothing of its configuration
+// but a token that the user wants to be shown elsewhere. What cf answers is data: checked for what was asked, guids parsed
 // before they are used, nothing of it given to a shell. It fails with cf's own
 // words, and never takes a near match for a match.
 package cf
@@ -82,6 +82,19 @@ func (c *CLI) Target(ctx context.Context, kind, name string) (identity.GUID, err
 		return identity.GUID{}, fmt.Errorf("cf %s %s --guid: %w", kind, Quote(name), err)
 	}
 	return guid, nil
+}
+
+// Token returns the user's own, as "cf oauth-token" prints it: a secret.
+func (c *CLI) Token(ctx context.Context) (string, error) {
+	answer, err := c.ask(ctx, "oauth-token")
+	if err != nil {
+		return "", err
+	}
+	words := strings.Fields(string(answer))
+	if len(words) != 2 || !strings.EqualFold(words[0], "bearer") {
+		return "", errors.New("cf oauth-token: expected a bearer token")
+	}
+	return words[1], nil
 }
 
 // CheckArgument refuses a name that cf would take for a flag; it has no way to

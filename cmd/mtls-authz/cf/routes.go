@@ -62,6 +62,25 @@ func (c *CLI) Route(ctx context.Context, domain, host, path string) (Bound, erro
 	return c.BoundTo(ctx, one.GUID, one.URL)
 }
 
+// Find returns where a route is bound, host[/path], by whatever domain it is on.
+func (c *CLI) Find(ctx context.Context, name string) (Bound, error) {
+	of, err := route.Parse(name)
+	if err != nil {
+		return Bound{}, err
+	}
+	for host, domain := "", of.Host; ; {
+		found, err := c.Route(ctx, domain, host, of.Path)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return found, err
+		}
+		label, rest, more := strings.Cut(domain, ".")
+		if !more {
+			return Bound{}, fmt.Errorf("route %q: %w; cf routes lists those of the targeted space", name, ErrNotFound)
+		}
+		host, domain = strings.TrimPrefix(host+"."+label, "."), rest
+	}
+}
+
 // BoundTo returns where the route of this guid and URL is bound.
 func (c *CLI) BoundTo(ctx context.Context, guid, url string) (b Bound, err error) {
 	if b.Route, err = route.Parse(url); err != nil {

@@ -72,6 +72,9 @@ type CF struct {
 	Dir, State string
 }
 
+// Token is the user's.
+const Token = "eyJhbGciOiJSUzI1NiJ9.e30.the-users-own"
+
 // stateVariable tells the command where its foundation is.
 const stateVariable = "CFTEST_STATE"
 

@@ -49,6 +49,9 @@ func (f Foundation) do(path string, args []string) error {
 		return errors.New("Not logged in. Use 'cf login' or 'cf login --sso' to log in.") //nolint:staticcheck // as cf writes it
 	case f.TargetSpace == "":
 		return errTarget
+	case len(args) == 1 && args[0] == "oauth-token":
+		_, err := fmt.Println("bearer " + Token)
+		return err
 	case len(args) == 3 && args[2] == "--guid":
 		return f.guid(args[0], args[1])
 	case len(args) == 3 && args[0] == "service" && args[2] == "--params":
