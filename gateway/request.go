@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/gateway/request"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
@@ -16,27 +15,9 @@ func (x *exchange) parseTarget() error {
 	x.target, err = target.ParseWithin(x.g.MaxURIBytes, forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
 	if err != nil {
-		x.line.Path = rawPath(forwarded)
+		x.line.Path = request.RawPath(forwarded)
 	}
 	return err
-}
-
-// rawPath is the path of a URL that is refused, for people; "" if it has none.
-func rawPath(forwarded string) string {
-	_, rest, _ := strings.Cut(forwarded, "://")
-	_, path, found := strings.Cut(rest[:endOfPath(rest)], "/")
-	if !found {
-		return ""
-	}
-	return "/" + path
-}
-
-// endOfPath is where query or fragment begin, which nobody is told.
-func endOfPath(s string) int {
-	if end := strings.IndexAny(s, "?#"); end >= 0 {
-		return end
-	}
-	return len(s)
 }
 
 // checkRequest refuses what could reach the app as something else than what is

@@ -1,8 +1,6 @@
 package grants
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants/names"
@@ -38,11 +36,9 @@ func (a *Access) Idle(now time.Time, site *Site) Idle {
 	add(a.own, a.named)
 	sortRules(idle.Ended)
 	for _, naming := range a.Namings() {
-		here := Rule{Grant: naming.Written, Origin: naming.Origin}.applies(a.Route)
-		if here && naming.Reference.Name.Kind != names.OwnOrg && len(naming.Resolution.At(now)) == 0 {
+		if (Rule{Grant: naming.Written}).applies(a.Route) && naming.Reference.Name.Kind != names.OwnOrg && len(naming.Resolution.At(now)) == 0 {
 			idle.Nobody = append(idle.Nobody, naming)
 		}
 	}
-	slices.SortFunc(idle.Nobody, func(a, b Naming) int { return cmp.Compare(a.Written.Source.String(), b.Written.Source.String()) })
 	return idle
 }

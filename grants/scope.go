@@ -99,11 +99,10 @@ func (m Mode) String() string {
 
 // ParseMode reads "enforce" or "report".
 func ParseMode(s string) (Mode, error) {
-	switch s {
-	case "enforce":
-		return Enforce, nil
-	case "report":
-		return Report, nil
+	for mode := Enforce; mode <= Report; mode++ {
+		if mode.String() == s {
+			return mode, nil
+		}
 	}
 	return Enforce, fmt.Errorf("mode %q: expected enforce or report", mistake.Clip(s))
 }

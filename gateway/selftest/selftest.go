@@ -146,12 +146,10 @@ func (t *SelfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // is probed again, and nobody waits for that. Where probing keeps failing, it is
 // tried at longer and longer intervals.
 func (t *SelfTest) Trust(ctx context.Context, bound *grants.Access, host string) error {
-	p := place.Of(bound.Owner.Space, host, t.Router.Address)
-	v := t.verdict(p)
-	if t.stands(v) && v.trusted {
+	if t.Proven(bound, host) == nil {
 		return nil
 	}
-	return t.demand(ctx, p, bound, host)
+	return t.demand(ctx, place.Of(bound.Owner.Space, host, t.Router.Address), bound, host)
 }
 
 // Proven returns what Trust would, from what is known already: it has nothing

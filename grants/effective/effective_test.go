@@ -227,9 +227,11 @@ func TestNamesThatStandForNobody(t *testing.T) {
 	for _, g := range a.Grants {
 		shown = append(shown, fmt.Sprint(g.Source, " ", g.Never != nil, g.Expired))
 	}
-	assert.Equal(t, []string{"cf:app:" + frontend + " false false", "app:old true true", "space:lab true false"}, shown)
+	assert.ElementsMatch(t, []string{"cf:app:" + frontend + " false false", "app:old true true", "space:lab true false"}, shown)
 	assert.Equal(t, 3, a.GrantsTotal)
-	assert.ElementsMatch(t, []string{"app:other: no app bears this name since 2026-05-04T09:15:00Z, so it allows nobody", "space:lab: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody"}, a.Warnings)
+	require.Len(t, a.Warnings, 2)
+	assert.Contains(t, fmt.Sprint(a.Warnings), "app:other: no app bears this name since 2026-05-04T09:15:00Z, so it allows nobody")
+	assert.Contains(t, fmt.Sprint(a.Warnings), "space:lab: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody")
 	var text bytes.Buffer
 	require.NoError(t, a.Text(&text))
 	assert.Contains(t, text.String(), "app:frontend = cf:app:"+frontend+" ")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/client"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
@@ -30,7 +31,7 @@ type caller struct {
 
 // ask asks what a request would get, and fails with [ErrDenied] if it would be
 // denied.
-func (c Command) ask(ctx context.Context, w io.Writer, g *gateway) error {
+func (c Command) ask(ctx context.Context, w io.Writer, g *client.Client) error {
 	host, bound, _ := strings.Cut(c.Route, "/")
 	path := c.URLPath
 	if path == "" && bound != "" {
@@ -47,11 +48,11 @@ func (c Command) ask(ctx context.Context, w io.Writer, g *gateway) error {
 	if err != nil {
 		return err
 	}
-	answer, err := g.call(ctx, http.MethodPost, g.below+"/decide", body)
+	answer, err := g.Call(ctx, http.MethodPost, g.Below+"/decide", body)
 	if err != nil {
 		return err
 	}
-	if err := show(w, answer); err != nil {
+	if err := client.Show(w, answer); err != nil {
 		return err
 	}
 	outcome, reason, err := outcomeOf(answer, c.JSON)
@@ -81,7 +82,7 @@ func outcomeOf(answer []byte, isJSON bool) (outcome, reason string, err error) {
 	if len(words) < 2 || words[0] != "outcome" {
 		return "", "", fmt.Errorf("expected an outcome in the first line, found %q", first)
 	}
-	return words[1], strings.Map(printable, strings.Join(words[2:], " ")), nil
+	return words[1], strings.Map(client.Printable, strings.Join(words[2:], " ")), nil
 }
 
 // caller finds out who --app, --space and --org are. Names are looked up with cf;

@@ -12,11 +12,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/client"
 )
 
 // ErrDenied: the request that was asked about would be denied. The exit status is
@@ -75,7 +76,7 @@ func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	case c.Import != "":
 		return c.importPolicies(ctx, k.Stdout)
 	}
-	gateway, err := c.connect(ctx)
+	gateway, err := client.New(ctx, c.URL, c.Route, c.JSON)
 	if err != nil {
 		return err
 	}
@@ -85,15 +86,15 @@ func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	case asks:
 		return c.ask(ctx, k.Stdout, gateway)
 	case c.Decision != "":
-		return gateway.show(ctx, k.Stdout, gateway.below+"/decisions/"+url.PathEscape(c.Decision))
-	case c.Route == "", gateway.token != "":
-		return gateway.showList(ctx, k.Stdout, gateway.below+"/routes")
+		return gateway.ShowOne(ctx, k.Stdout, gateway.Below+"/decisions/"+url.PathEscape(c.Decision))
+	case c.Route == "", gateway.ByToken:
+		return gateway.ShowList(ctx, k.Stdout, gateway.Below+"/routes")
 	}
 	path, err := escaped(c.Route)
 	if err != nil {
 		return err
 	}
-	return gateway.show(ctx, k.Stdout, "/v1/routes/"+path)
+	return gateway.ShowOne(ctx, k.Stdout, "/v1/routes/"+path)
 }
 
 // escaped is a route as a part of a path.
@@ -106,13 +107,4 @@ func escaped(route string) (string, error) {
 		parts[i] = url.PathEscape(part)
 	}
 	return strings.Join(parts, "/"), nil
-}
-
-// show prints what the gateway answers.
-func (g *gateway) show(ctx context.Context, w io.Writer, path string) error {
-	answer, err := g.get(ctx, path)
-	if err != nil {
-		return err
-	}
-	return show(w, answer)
 }

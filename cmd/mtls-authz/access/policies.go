@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/client"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/native"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
 	"github.com/mtls-authz/mtls-authz/grants"
@@ -31,19 +32,19 @@ type boundRoute struct {
 }
 
 // export writes what is in force as commands for cf.
-func (c Command) export(ctx context.Context, w io.Writer, g *gateway) error {
+func (c Command) export(ctx context.Context, w io.Writer, g *client.Client) error {
 	var policy struct {
 		Revision string   `json:"revision"`
 		Checks   []string `json:"checks"`
 	}
-	if err := g.getJSON(ctx, "/v1/policy", &policy); err != nil {
+	if err := g.JSON(ctx, "/v1/policy", &policy); err != nil {
 		return err
 	}
 	if policy.Revision == "" {
 		return errors.New("no policy is in force on the gateway, so that its checks are not known")
 	}
 	x := native.Export{Checks: policy.Checks, Domains: c.Domain}
-	found, err := all[boundRoute](ctx, g, "/v1/bindings")
+	found, err := client.All[boundRoute](ctx, g, "/v1/bindings")
 	if err != nil {
 		return err
 	}

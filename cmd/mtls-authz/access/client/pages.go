@@ -1,4 +1,4 @@
-package access
+package client
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 // large, and a gateway shows a bounded part of them.
 const pageSize = 128
 
-// list is a page of one.
-type list[T any] struct {
+// List is a page of one, or all of it.
+type List[T any] struct {
 	Pagination struct {
 		Total int       `json:"total_results"`
 		Next  *struct{} `json:"next"`
@@ -26,7 +26,7 @@ type list[T any] struct {
 
 // pages gives show each page of a list, as it came; show reports whether there are
 // more. Of pages that are too large, it asks for smaller ones.
-func (g *gateway) pages(ctx context.Context, path string, show func([]byte, http.Header) (more bool, err error)) error {
+func (g *Client) pages(ctx context.Context, path string, show func([]byte, http.Header) (more bool, err error)) error {
 	for size, page, more := pageSize, 1, true; more; {
 		answer, head, err := g.send(ctx, http.MethodGet, fmt.Sprintf("%s?per_page=%d&page=%d", path, size, page), nil)
 		var refused *refusal
@@ -45,13 +45,13 @@ func (g *gateway) pages(ctx context.Context, path string, show func([]byte, http
 	return nil
 }
 
-// all reads a whole list.
-func all[T any](ctx context.Context, g *gateway, path string) (whole list[T], err error) {
+// All reads a whole list.
+func All[T any](ctx context.Context, g *Client, path string) (whole List[T], err error) {
 	plain := *g
 	plain.accept = asJSON
 	whole.Warnings, whole.Resources = []string{}, []T{}
 	err = plain.pages(ctx, path, func(answer []byte, _ http.Header) (bool, error) {
-		var page list[T]
+		var page List[T]
 		if err := json.Unmarshal(answer, &page); err != nil {
 			return false, fmt.Errorf("%s%s: expected JSON of a gateway: %w", g.base, path, err)
 		}
@@ -62,10 +62,10 @@ func all[T any](ctx context.Context, g *gateway, path string) (whole list[T], er
 	return whole, err
 }
 
-// showList prints a whole list, as text one page below the other.
-func (g *gateway) showList(ctx context.Context, w io.Writer, path string) error {
+// ShowList prints a whole list, as text one page below the other.
+func (g *Client) ShowList(ctx context.Context, w io.Writer, path string) error {
 	if g.accept == asJSON {
-		whole, err := all[json.RawMessage](ctx, g, path)
+		whole, err := All[json.RawMessage](ctx, g, path)
 		if err != nil {
 			return err
 		}
@@ -73,9 +73,9 @@ func (g *gateway) showList(ctx context.Context, w io.Writer, path string) error 
 		if err != nil {
 			return err
 		}
-		return show(w, append(text, '\n'))
+		return Show(w, append(text, '\n'))
 	}
 	return g.pages(ctx, path, func(answer []byte, head http.Header) (bool, error) {
-		return strings.Contains(head.Get("Link"), `rel="next"`), show(w, answer)
+		return strings.Contains(head.Get("Link"), `rel="next"`), Show(w, answer)
 	})
 }

@@ -1,4 +1,9 @@
-package access
+// Package client asks a gateway's API on the command line.
+//
+// Credentials go to the gateway that was named, over https, and never after a
+// redirect. What is answered is outside text: nothing in it moves a terminal's
+// cursor.
+package client
 
 import (
 	"bytes"
@@ -30,30 +35,34 @@ const (
 	passwordOf = "READ_PASSWORD"
 )
 
-// gateway is the API of a gateway, and who asks.
-type gateway struct {
-	base           string
+// Client is the API of a gateway, and who asks.
+type Client struct {
+	// Below is the path of the API; with a user's token that of one service instance.
+	Below string
+	// ByToken: the user's token stands in place of a password.
+	ByToken bool
+
+	base, accept   string
 	user, password string
-	// token is the user's, in place of a password; below is where it opens the API.
-	token, below string
-	accept       string
-	client       *http.Client
+	token          string
+	http           *http.Client
 }
 
 var errNoCredentials = errors.New("who asks? name a route of yours, about which your cf login is enough, or set READ_USERNAME and READ_PASSWORD of the gateway in the environment")
 
-// connect reads where the gateway is and who asks; it opens no connection to it.
-func (c Command) connect(ctx context.Context) (*gateway, error) {
-	base, err := parseBase(c.URL)
+// New reads where the gateway is and who asks, about a route or, if it is "", about
+// all; it opens no connection to the gateway.
+func New(ctx context.Context, gateway, route string, asksJSON bool) (*Client, error) {
+	base, err := parseBase(gateway)
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{base: base, user: os.Getenv(userOf), password: os.Getenv(passwordOf), below: "/v1", accept: asText}
-	if c.JSON {
+	g := &Client{base: base, user: os.Getenv(userOf), password: os.Getenv(passwordOf), Below: "/v1", accept: asText}
+	if asksJSON {
 		g.accept = asJSON
 	}
 	if g.user == "" || g.password == "" {
-		if err := g.asUser(ctx, c.Route); err != nil {
+		if err := g.asUser(ctx, route); err != nil {
 			return nil, err
 		}
 	}
@@ -61,7 +70,7 @@ func (c Command) connect(ctx context.Context) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.client = &http.Client{
+	g.http = &http.Client{
 		Timeout:       patience,
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -71,7 +80,7 @@ func (c Command) connect(ctx context.Context) (*gateway, error) {
 
 // asUser asks about a route by the token of whoever is logged in with cf: the API
 // shows the service instance that the route is bound to.
-func (g *gateway) asUser(ctx context.Context, route string) error {
+func (g *Client) asUser(ctx context.Context, route string) error {
 	if route == "" || g.user != "" || g.password != "" { // half of a password is a mistake
 		return errNoCredentials
 	}
@@ -86,7 +95,7 @@ func (g *gateway) asUser(ctx context.Context, route string) error {
 	if g.token, err = cli.Token(ctx); err != nil {
 		return err
 	}
-	g.below += "/instances/" + bound.Instance.GUID.String()
+	g.ByToken, g.Below = true, g.Below+"/instances/"+bound.Instance.GUID.String()
 	return nil
 }
 
@@ -127,12 +136,12 @@ func trusted(files string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func (g *gateway) get(ctx context.Context, path string) ([]byte, error) {
-	return g.call(ctx, http.MethodGet, path, nil)
+func (g *Client) get(ctx context.Context, path string) ([]byte, error) {
+	return g.Call(ctx, http.MethodGet, path, nil)
 }
 
-// getJSON decodes an answer.
-func (g *gateway) getJSON(ctx context.Context, path string, into any) error {
+// JSON decodes an answer.
+func (g *Client) JSON(ctx context.Context, path string, into any) error {
 	plain := *g
 	plain.accept = asJSON
 	answer, err := plain.get(ctx, path)
@@ -145,14 +154,14 @@ func (g *gateway) getJSON(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// call sends a request and returns the answer as it came.
-func (g *gateway) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+// Call sends a request and returns the answer as it came.
+func (g *Client) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	answer, _, err := g.send(ctx, method, path, body)
 	return answer, err
 }
 
 // send returns the head of the answer, too.
-func (g *gateway) send(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
+func (g *Client) send(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, method, g.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
@@ -165,7 +174,7 @@ func (g *gateway) send(ctx context.Context, method, path string, body []byte) ([
 	if g.token != "" {
 		request.Header.Set("Authorization", "bearer "+g.token)
 	}
-	response, err := g.client.Do(request)
+	response, err := g.http.Do(request)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -204,7 +213,7 @@ func refused(response *http.Response, answer []byte) error {
 		Detail string `json:"detail"`
 	}
 	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
-		return &refusal{response.StatusCode, strings.Map(printable, problem.Detail)}
+		return &refusal{response.StatusCode, strings.Map(Printable, problem.Detail)}
 	}
 	words := fmt.Sprintf("%s answered %d", response.Request.URL.Host, response.StatusCode)
 	switch code := response.StatusCode; {
@@ -218,15 +227,25 @@ func refused(response *http.Response, answer []byte) error {
 	return errors.New(words)
 }
 
-// show writes an answer without what could move a terminal's cursor.
-func show(w io.Writer, answer []byte) error {
-	_, err := w.Write(bytes.Map(printable, answer))
+// Show writes an answer without what could move a terminal's cursor.
+func Show(w io.Writer, answer []byte) error {
+	_, err := w.Write(bytes.Map(Printable, answer))
 	return err
 }
 
-func printable(r rune) rune {
+// Printable leaves out what could move a terminal's cursor.
+func Printable(r rune) rune {
 	if r == '\n' || unicode.IsPrint(r) {
 		return r
 	}
 	return -1
+}
+
+// ShowOne prints what the gateway answers.
+func (g *Client) ShowOne(ctx context.Context, w io.Writer, path string) error {
+	answer, err := g.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	return Show(w, answer)
 }
