@@ -156,7 +156,7 @@ func TestSightingsAreBoundedInMemory(t *testing.T) {
 		dropped(fmt.Sprintf("owner-%d", n), 1000)
 	}
 	noted := int64(6000 + 1200 + 400 + 20*1000)
-	require.EqualValues(t, noted-9_999+(9_999-5000), s.Sightings().Dropped()-before, "10,000 callers and 5000 refusals in all")
+	require.Equal(t, noted-9_999+(9_999-5000), s.Sightings().Dropped()-before, "10,000 callers and 5000 refusals in all")
 }
 
 // An owner of many routes takes the place of his own refusals, however many

@@ -151,10 +151,10 @@ func (p *Report) readHomes(ctx context.Context, bound []store.BoundRoute) error 
 			if named[rule.Source] || len(named) == maxHomes {
 				continue
 			}
-			switch named[rule.Source] = true; rule.Source.Kind {
-			case grants.App:
+			named[rule.Source] = true
+			if rule.Source.Kind == grants.App {
 				apps = append(apps, rule.Source.ID.String())
-			case grants.Space:
+			} else if rule.Source.Kind == grants.Space {
 				spaces = append(spaces, rule.Source.ID.String())
 			}
 		}
