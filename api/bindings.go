@@ -29,7 +29,7 @@ type binding struct {
 	Labels map[string]string `json:"labels"`
 	// Grants are those in force, ordered by source, then those that have
 	// expired.
-	Grants []grant `json:"grants"`
+	Grants []effective.Entry `json:"grants"`
 	// Parameters are those of the bind, in canonical form.
 	Parameters   json.RawMessage `json:"parameters"`
 	Instance     string          `json:"service_instance_guid"`
@@ -47,25 +47,13 @@ type binding struct {
 	Links    map[string]list.Link `json:"links"`
 }
 
-// grant is one that applies to a route.
-type grant struct {
-	Source string `json:"source"`
-	// Name is org/space/app of the source; "": not known, or not for the viewer.
-	Name string `json:"name,omitempty"`
-	// Grant is the entry in canonical form, as allow_remove takes it.
-	Grant   grants.Grant `json:"grant"`
-	Origin  string       `json:"origin"`
-	Expires *time.Time   `json:"expires"`
-	Expired bool         `json:"expired"`
-}
-
 // bindingForAll is for readers, who may read everything.
 func (a *api) bindingForAll(b store.BoundRoute) binding { return a.binding(b, a.Labels) }
 
 func (a *api) binding(b store.BoundRoute, labels display.Labels) binding {
 	shown := binding{
 		GUID: b.ID, Route: b.Route.String(), Plan: b.Instance.Plan.String(), Mode: grants.Enforce.String(),
-		Labels: map[string]string{}, Grants: []grant{}, Parameters: b.Parameters.JSON(),
+		Labels: map[string]string{}, Grants: []effective.Entry{}, Parameters: b.Parameters.JSON(),
 		Instance: b.InstanceID, Organization: b.Instance.Owner.Org.String(), Space: b.Instance.Owner.Space.String(),
 		Owner:     labels.Name(grants.Space, b.Instance.Owner.Space),
 		CreatedAt: b.CreatedAt, CreatedBy: envelope.OrNull(b.CreatedBy), Warnings: []string{},
@@ -101,22 +89,14 @@ func (a *api) addInForce(shown *binding, labels display.Labels) {
 		shown.Labels = live.Labels
 	}
 	for _, rule := range live.Rules {
-		shown.Grants = append(shown.Grants, grantOf(rule, labels, false))
+		shown.Grants = append(shown.Grants, effective.EntryOf(rule, labels, false))
 		if gone := labels.Gone(rule); gone != "" {
 			shown.warn(gone)
 		}
 	}
 	for _, rule := range access.Idle(now, site).Ended {
-		shown.Grants = append(shown.Grants, grantOf(rule, labels, true))
+		shown.Grants = append(shown.Grants, effective.EntryOf(rule, labels, true))
 	}
-}
-
-func grantOf(rule grants.Rule, labels display.Labels, expired bool) grant {
-	shown := grant{Source: rule.Source.String(), Name: labels.Source(rule.Source), Grant: rule.Written(), Origin: rule.Origin.String(), Expired: expired}
-	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
-		shown.Expires = &rule.Terms.Expires
-	}
-	return shown
 }
 
 func (b *binding) warn(text string) { b.Warnings = append(b.Warnings, text) }

@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/api/envelope"
-	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/grants/admission"
 	"github.com/mtls-authz/mtls-authz/grants/mistake"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
@@ -53,15 +50,9 @@ func (a *api) changeGrants(w http.ResponseWriter, r *http.Request) error {
 // readPatch reads a change of grants and of nothing else: what a user's token changes
 // here, Cloud Controller does not hear.
 func readPatch(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
-	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
-		return nil, err
-	}
-	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-		return nil, errors.New("expected Content-Type: application/json")
-	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPatch))
+	raw, err := envelope.Body(w, r, maxPatch)
 	if err != nil {
-		return nil, fmt.Errorf("the body could not be read: %w", err)
+		return nil, err
 	}
 	const expected = `expected {"allow_add": [...], "allow_remove": [...]}`
 	var members map[string]json.RawMessage

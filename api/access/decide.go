@@ -1,16 +1,15 @@
 package access
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/api/access/explanation"
 	"github.com/mtls-authz/mtls-authz/api/envelope"
-	"github.com/mtls-authz/mtls-authz/api/list"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/target"
 	"github.com/mtls-authz/mtls-authz/grants/effective"
@@ -70,13 +69,11 @@ func (a *Access) Decide(w http.ResponseWriter, r *http.Request, v Viewer) error 
 }
 
 func readQuestion(w http.ResponseWriter, r *http.Request) (q question, err error) {
-	if _, err := list.ParseParams(r.URL.RawQuery, nil); err != nil {
+	raw, err := envelope.Body(w, r, maxQuestion)
+	if err != nil {
 		return q, err
 	}
-	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-		return q, errors.New("expected Content-Type: application/json")
-	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
+	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&q); err != nil {
 		return q, fmt.Errorf(`%w; expected {"caller": {"app", "space", "org"}, "method", "url"}`, mistake.OfJSON(err, "the question"))

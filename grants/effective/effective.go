@@ -116,8 +116,8 @@ type Scope struct {
 	From string `json:"from"`
 }
 
-// A Grant is one that applies to the route, or did.
-type Grant struct {
+// An Entry is a grant as it is shown.
+type Entry struct {
 	// Source is by guid, but of a name that stands for nobody.
 	Source string `json:"source"`
 	// Name is org/space/app of the source; "": not known, or not for the viewer.
@@ -128,6 +128,20 @@ type Grant struct {
 	// Expires is null for never.
 	Expires *time.Time `json:"expires"`
 	Expired bool       `json:"expired"`
+}
+
+// EntryOf shows a rule, with the names that somebody may see.
+func EntryOf(rule grants.Rule, labels display.Labels, expired bool) Entry {
+	e := Entry{Source: rule.Source.String(), Name: labels.Source(rule.Source), Grant: rule.Written(), Origin: rule.Origin.String(), Expired: expired}
+	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
+		e.Expires = &rule.Terms.Expires
+	}
+	return e
+}
+
+// A Grant is one that applies to the route, or did.
+type Grant struct {
+	Entry
 	// Never is why it can match no request; null: it can, as far as is known.
 	Never *string `json:"never"`
 	// LastAllowed is when a caller that it names was last allowed to the route, by

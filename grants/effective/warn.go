@@ -45,13 +45,7 @@ func (w *warner) warn(format string, args ...any) {
 
 // grant describes a rule, and warns of what is wrong with it.
 func (w *warner) grant(rule grants.Rule, expired bool) Grant {
-	g := Grant{
-		Source: rule.Source.String(), Name: w.facts.Labels.Source(rule.Source), Grant: rule.Written(), Origin: rule.Origin.String(),
-		Expired: expired, LastAllowed: w.lastAllowed(rule.Source),
-	}
-	if rule.Terms != nil && !rule.Terms.Expires.IsZero() {
-		g.Expires = &rule.Terms.Expires
-	}
+	g := Grant{Entry: EntryOf(rule, w.facts.Labels, expired), LastAllowed: w.lastAllowed(rule.Source)}
 	if expired {
 		return g
 	}
@@ -74,11 +68,7 @@ func (w *warner) grant(rule grants.Rule, expired bool) Grant {
 // warns.
 func (w *warner) nobody(n grants.Naming) Grant {
 	never := n.Warning(w.facts.Now)
-	g := Grant{Source: n.Written.Source.String(), Grant: n.Written, Origin: n.Origin.String(), Never: &never, Expired: n.Written.Expired(w.facts.Now)}
-	if n.Written.Terms != nil && !n.Written.Terms.Expires.IsZero() {
-		g.Expires = &n.Written.Terms.Expires
-	}
-	return g
+	return Grant{Entry: EntryOf(grants.Rule{Grant: n.Written, Origin: n.Origin}, nil, n.Written.Expired(w.facts.Now)), Never: &never}
 }
 
 // aboutNames warns of names that stand for nobody, or for others than before.
