@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,10 +137,12 @@ func TestTokensThatOpenNothing(t *testing.T) {
 func TestUsersOfOneInstanceDoNotKeepOthersWaiting(t *testing.T) {
 	var s *slow
 	b, cloud := withUsers(t, func(b *testbed) {
-		s = &slow{b.store, make(chan struct{}), make(chan struct{})}
+		s = &slow{b.store, make(chan struct{}, 3), make(chan struct{})}
 		b.cfg.Reader, b.cfg.MaxInFlight, b.cfg.MaxWait = s, 2, 20*time.Millisecond
 	})
 	developer, somebody := as(cloud.Login("developer")), as(cloud.Login("somebody"))
+	release := sync.OnceFunc(func() { close(s.release) })
+	defer time.AfterFunc(10*time.Second, release).Stop() // or nobody hears what was wrong
 	answers := make(chan int, 2)
 	get := func(id string, who change) {
 		go func() { answers <- b.do("GET", "/v1/instances/"+id, who).StatusCode }()
@@ -149,7 +152,7 @@ func TestUsersOfOneInstanceDoNotKeepOthersWaiting(t *testing.T) {
 	r := b.do("GET", "/v1/instances/"+ours, as(cloud.Login("auditor"))).expect(t, 429, "too many requests")
 	assert.NotEmpty(t, r.Header.Get("Retry-After"))
 	get(theirs, somebody)
-	close(s.release)
+	release()
 	for range cap(answers) {
 		assert.Equal(t, 200, <-answers)
 	}
