@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/access/native"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
@@ -20,15 +22,22 @@ import (
 
 // boundRoute is one of /v1/bindings.
 type boundRoute struct {
-	Route        string `json:"route"`
-	Scope        string `json:"scope"`
-	Mode         string `json:"mode"`
-	Organization string `json:"organization_guid"`
-	Space        string `json:"space_guid"`
-	Grants       []struct {
-		Grant   json.RawMessage `json:"grant"`
-		Expired bool            `json:"expired"`
-	} `json:"grants"`
+	Route        string    `json:"route"`
+	Scope        string    `json:"scope"`
+	Mode         string    `json:"mode"`
+	Organization string    `json:"organization_guid"`
+	Space        string    `json:"space_guid"`
+	Grants       []inForce `json:"grants"`
+}
+
+// inForce is a grant of a route.
+type inForce struct {
+	// Source is by guid; Grant is as its owner wrote it, perhaps by name.
+	Source string          `json:"source"`
+	Grant  json.RawMessage `json:"grant"`
+	// Expires is when it ends, be it that a name is lost then; null: never.
+	Expires *time.Time `json:"expires"`
+	Expired bool       `json:"expired"`
 }
 
 // export writes what is in force as commands for cf.
@@ -64,7 +73,11 @@ func (c Command) export(ctx context.Context, w io.Writer, g *gateway) error {
 		}
 		more = list.Pagination.Next != nil
 	}
-	return x.Write(w)
+	var out bytes.Buffer
+	if err := x.Write(&out); err != nil {
+		return err
+	}
+	return show(w, out.Bytes())
 }
 
 func (b boundRoute) parse() (bound native.Bound, err error) {
@@ -87,13 +100,31 @@ func (b boundRoute) parse() (bound native.Bound, err error) {
 		if one.Expired {
 			continue
 		}
-		grant, err := grants.ParseGrant(one.Grant)
+		grant, err := one.parse()
 		if err != nil {
 			return bound, err
 		}
 		bound.Grants = append(bound.Grants, grant)
 	}
 	return bound, nil
+}
+
+func (g inForce) parse() (native.InForce, error) {
+	grant, err := grants.ParseGrant(g.Grant)
+	if err != nil {
+		return native.InForce{}, err
+	}
+	is := native.InForce{Grant: grant}
+	if grant.Source.Kind == grants.Named {
+		is.Written = cf.Written(grant.Source)
+	}
+	if is.Source, err = grants.ParseSource(g.Source); err != nil {
+		return is, err
+	}
+	if g.Expires != nil {
+		is.Terms = is.Terms.Until(*g.Expires)
+	}
+	return is, nil
 }
 
 // maxImport bounds what is imported, in bytes.

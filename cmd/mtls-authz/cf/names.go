@@ -184,3 +184,14 @@ func (c *CLI) Names(ctx context.Context, sources []grants.Source) map[grants.Sou
 	}
 	return names
 }
+
+// Written is a source as it is written in parameters: apps by label are an object,
+// all others a word.
+func Written(source grants.Source) string {
+	text, _ := grants.Grant{Source: source}.MarshalJSON() // strings cannot fail
+	var word string
+	if json.Unmarshal(text, &word) == nil {
+		return word
+	}
+	return string(text)
+}

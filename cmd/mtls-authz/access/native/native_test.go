@@ -36,7 +36,7 @@ func bound(t *testing.T, name string, scope grants.Scope, entries ...string) nat
 		}
 		grant, err := grants.ParseGrant([]byte(entry))
 		require.NoError(t, err)
-		b.Grants = append(b.Grants, grant)
+		b.Grants = append(b.Grants, native.InForce{Grant: grant})
 	}
 	return b
 }
@@ -65,6 +65,13 @@ func TestWhatARoutePolicyCanSay(t *testing.T) {
 	}
 	reports := bound(t, "backend.apps.identity", grants.ScopeOrg, app)
 	reports.Reports = true
+	// named are grants as names: what they stand for, and the words.
+	named := func(b native.Bound, words string) native.Bound {
+		for i := range b.Grants {
+			b.Grants[i].Written = words
+		}
+		return b
+	}
 	for name, c := range map[string]struct {
 		x                  native.Export
 		commands, comments []string
@@ -79,6 +86,26 @@ func TestWhatARoutePolicyCanSay(t *testing.T) {
 			native.Export{Routes: []native.Bound{bound(t, "backend.apps.identity", grants.ScopeAny, app, "cf:any")}},
 			[]string{add("cf:any", "--hostname backend")},
 			[]string{app + ": cf:any includes it, and Cloud Controller takes no other source beside cf:any"},
+		},
+		"a name is what it stands for now": {
+			native.Export{Routes: []native.Bound{named(bound(t, "backend.apps.identity", grants.ScopeOrg, app), "app:frontend")}},
+			[]string{add(app, "--hostname backend")},
+			[]string{"app:frontend stands for the next one now; a route policy follows no name"},
+		},
+		"any beside a name": {
+			native.Export{Routes: []native.Bound{{Route: reports.Route, Scope: grants.ScopeAny, Grants: append(named(bound(t, "backend.apps.identity", grants.ScopeAny, org), "org:.").Grants, bound(t, "backend.apps.identity", grants.ScopeAny, "cf:any").Grants...)}}},
+			[]string{add("cf:any", "--hostname backend")},
+			[]string{org + " (org:.): cf:any includes it, and Cloud Controller takes no other source beside cf:any"},
+		},
+		"a former holder of a name": {
+			native.Export{Routes: []native.Bound{named(bound(t, "backend.apps.identity", grants.ScopeOrg, `{"source":"`+app+`","expires":"2099-01-01T00:00:00Z"}`), "app:frontend")}},
+			nil,
+			[]string{app + " (app:frontend): only until 2099-01-01T00:00:00Z"},
+		},
+		"a name alone": {
+			native.Export{Routes: []native.Bound{bound(t, "backend.apps.identity", grants.ScopeOrg, "app:frontend")}},
+			nil,
+			[]string{"app:frontend: cf takes guids, and what this stands for is not known"},
 		},
 		"a path":                        {native.Export{Routes: []native.Bound{bound(t, "api.apps.identity/metrics", grants.ScopeOrg, app)}}, []string{add(app, "--hostname api --path /metrics")}, nil},
 		"a wildcard":                    {native.Export{Routes: []native.Bound{bound(t, "*.apps.identity", grants.ScopeOrg, app)}}, []string{add(app, "--hostname '*'")}, nil},
