@@ -60,7 +60,7 @@ func TestTheGuideForDevelopers(t *testing.T) {
 	document := string(text)
 	f := foundation()
 	f.Routes = f.Routes[:1]
-	f.Policies = []cftest.Policy{{GUID: "p", Route: f.Routes[0].GUID, Source: "cf:app:" + app}}
+	f.Policies = []cftest.Policy{{GUID: "p", Route: f.Routes[0].GUID, Source: "cf:space:" + second}}
 	cf := cftest.New(t, f)
 	executable, err := os.Executable()
 	require.NoError(t, err)

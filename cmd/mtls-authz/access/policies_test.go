@@ -154,8 +154,8 @@ func withoutTarget(script string) string {
 
 func sh(t *testing.T, cf *cftest.CF, script string) string {
 	t.Helper()
-	process := exec.CommandContext(t.Context(), "sh", "-ec", script)
-	process.Env = cf.Environ()
+	process := exec.CommandContext(t.Context(), "sh", "-es")
+	process.Env, process.Stdin = cf.Environ(), strings.NewReader(script)
 	var stderr bytes.Buffer
 	process.Stderr = &stderr
 	said, err := process.Output()
@@ -192,4 +192,83 @@ func TestImport(t *testing.T) {
 	assert.Contains(t, r.stderr, "expected what cf curl")
 	r = mtlsAuthz(t, `{"resources":[{"source":"cf:any","relationships":{"route":{"data":{"guid":"8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b01"}}}}]}`, "--import -", cf.Environ()...)
 	assert.Contains(t, r.stdout, "cf update-service my-authz", "a route without a name is looked up")
+}
+
+// policies are route policies of these sources on these routes, as Cloud Controller
+// shows them.
+func policies(t *testing.T, route func(int) string, count int, source func(int) string) string {
+	t.Helper()
+	list := []any{}
+	for i := range count {
+		list = append(list, map[string]any{"source": source(i), "relationships": map[string]any{"route": map[string]any{"data": map[string]string{"guid": route(i)}}}})
+	}
+	text, err := json.Marshal(map[string]any{"resources": list})
+	require.NoError(t, err)
+	return string(text)
+}
+
+func guid(i int) string { return fmt.Sprintf("%08d-0000-4000-8000-000000000000", i) }
+
+// Each question is asked once, however many policies there are, and somebody who
+// waits sees that it goes on.
+func TestImportOfMany(t *testing.T) {
+	t.Parallel()
+	f := foundation()
+	f.Routes = nil
+	for i := range 250 {
+		f.Routes = append(f.Routes, cftest.Route{GUID: guid(i), Host: fmt.Sprintf("h%d", i), Domain: "domain-1", Space: space, Instance: []string{authz, shared}[i/249]})
+	}
+	cf := cftest.New(t, f)
+	sources := func(i int) string { return "cf:app:" + guid(i/250) }
+	r := mtlsAuthz(t, policies(t, func(i int) string { return guid(i % 250) }, 1000, sources), "--import -", cf.Environ()...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stderr, "950 of 1000 route policies\n")
+	assert.Equal(t, 3+2*3, len(cf.Calls()), "bindings in three requests; each instance, its routes and its parameters")
+
+	rows := strings.Builder{}
+	for i := range 250 {
+		fmt.Fprintf(&rows, "h%d apps.identity cf:any any\n", i)
+	}
+	cf = cftest.New(t, f)
+	r = mtlsAuthz(t, "host domain path source scope name\n"+rows.String(), "--import -", cf.Environ()...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Equal(t, 1+3+3+2*3, len(cf.Calls()), "the domain; its routes in three requests; and so on")
+
+	sh(t, cf, withoutTarget(r.stdout))
+	after := cf.Foundation().Instances
+	assert.Contains(t, string(after[0].Parameters), `"h0.apps.identity"`)
+	assert.Contains(t, string(after[0].Parameters), `"h248.apps.identity"`)
+	assert.Equal(t, 3, strings.Count(string(after[0].Parameters), `"cf:any"`), "a grant names 100 routes at most")
+	again := mtlsAuthz(t, "host domain path source scope name\n"+rows.String(), "--import -", cf.Environ()...)
+	assert.NotContains(t, again.stdout, "\ncf ", "what is allowed already is left out")
+	assert.Contains(t, again.stdout, "# my-authz has 249 of these already\n")
+}
+
+// One argument of a command is less than 128 KiB on Linux.
+func TestCommandsThatCanRun(t *testing.T) {
+	t.Parallel()
+	f := foundation()
+	cf := cftest.New(t, f)
+	r := mtlsAuthz(t, policies(t, func(int) string { return f.Routes[0].GUID }, 5000, func(i int) string { return "cf:app:" + guid(i) }), "--import -", cf.Environ()...)
+	require.Zero(t, r.code, r.stderr)
+	sh(t, cf, withoutTarget(r.stdout))
+	assert.Equal(t, 5000, strings.Count(string(cf.Foundation().Instances[0].Parameters), "cf:app:"))
+	assert.Equal(t, 2, len(cf.Changes()), "commands") //nolint:testifylint // Len would print all of them
+}
+
+// A command of cf means the targeted space, where another service may have the name.
+func TestImportIntoASpaceWithoutAName(t *testing.T) {
+	t.Parallel()
+	f := foundation()
+	f.Hidden = []string{org}
+	r := mtlsAuthz(t, table, "--import -", cftest.New(t, f).Environ()...)
+	assert.Equal(t, 1, r.code)
+	assert.NotContains(t, r.stdout, "\ncf ")
+	assert.Contains(t, r.stdout, "# service my-authz: the names of its org and space are not known to you. Target space "+space)
+	assert.Contains(t, r.stderr, "2 services are in spaces that cannot be targeted")
+	f = foundation()
+	f.Orgs[0].Name, f.Spaces[0].Name = " acme  inc ", "it's  dev"
+	r = mtlsAuthz(t, table, "--import -", cftest.New(t, f).Environ()...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stdout, `cf target -o ' acme  inc ' -s 'it'\''s  dev'`+"\n", "names as they are")
 }

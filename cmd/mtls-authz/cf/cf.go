@@ -67,9 +67,27 @@ func (c *CLI) ask(ctx context.Context, args ...string) ([]byte, error) {
 	return nil, fmt.Errorf("cf %s: %s", args[0], words)
 }
 
-// Target returns the guid of what has this name in the targeted org and space, as
-// "cf KIND NAME --guid" prints it. Kind is app, space, org or service.
+// Target returns the guid of what has exactly this name in the targeted org and
+// space. Kind is app, space or org. Cloud Controller decodes the name that cf sends
+// once more, so it is sent encoded, and what is found is looked at again.
 func (c *CLI) Target(ctx context.Context, kind, name string) (identity.GUID, error) {
+	guid, err := c.guid(ctx, kind, strings.ReplaceAll(name, "%", "%25"))
+	if err != nil {
+		return identity.GUID{}, err
+	}
+	lists := map[string]string{"app": "apps", "space": "spaces", "org": "organizations"}
+	var found resource
+	if err := c.get(ctx, "/v3/"+lists[kind]+"/"+guid.String(), &found); err != nil {
+		return identity.GUID{}, fmt.Errorf("%s %q: %w", kind, name, err)
+	}
+	if found.Name != name {
+		return identity.GUID{}, fmt.Errorf("%s %q: %w; cf takes %q for it", kind, name, ErrNotFound, found.Name)
+	}
+	return guid, nil
+}
+
+// guid is what "cf KIND NAME --guid" prints.
+func (c *CLI) guid(ctx context.Context, kind, name string) (identity.GUID, error) {
 	if err := CheckArgument(kind, name); err != nil {
 		return identity.GUID{}, err
 	}
@@ -146,6 +164,15 @@ func clean(s string) string {
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	return strings.ToValidUTF8(s[:min(len(s), most)], "")
+}
+
+// Printable is s if all of it can be printed; else "". Nothing in it is changed, so
+// that it still is the name that it was.
+func Printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return s
 }
 
 // Quote writes arguments as a POSIX shell reads them.

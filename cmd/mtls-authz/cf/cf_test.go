@@ -71,6 +71,21 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
+// Whatever cf takes for a name: what has another one is not meant.
+func TestATargetHasTheName(t *testing.T) {
+	cli := answering(t, `case "$1" in curl) printf '{"guid":"`+guid+`","name":"x,y"}';; *) echo `+guid+`;; esac`)
+	for _, kind := range []string{"app", "space", "org"} {
+		found, err := cli.Target(t.Context(), kind, "x,y")
+		require.NoError(t, err)
+		assert.Equal(t, guid, found.String())
+		for _, name := range []string{"x%2Cy", "X,y", "x,y "} {
+			_, err = cli.Target(t.Context(), kind, name)
+			require.ErrorIs(t, err, cf.ErrNotFound, name)
+			require.ErrorContains(t, err, `cf takes "x,y" for it`)
+		}
+	}
+}
+
 func TestTracesAreSwitchedOff(t *testing.T) {
 	t.Setenv("CF_TRACE", "true")
 	cli := answering(t, `[ "$CF_TRACE" = false ] && echo '{"resources":[{"name":"acme","guid":"`+guid+`"}]}'`)

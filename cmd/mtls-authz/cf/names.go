@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -163,15 +164,14 @@ func (c *CLI) SpaceOrg(ctx context.Context, space identity.GUID) (identity.GUID,
 
 // Names returns the names of those sources that the user may see.
 func (c *CLI) Names(ctx context.Context, sources []grants.Source) map[grants.Source]string {
-	const most = 100 // guids in one request
 	guids := map[grants.Kind][]string{}
 	for _, source := range sources {
 		guids[source.Kind] = append(guids[source.Kind], source.ID.String())
 	}
 	names := map[grants.Source]string{}
 	for kind, path := range map[grants.Kind]string{grants.App: "/v3/apps", grants.Space: "/v3/spaces", grants.Org: "/v3/organizations"} {
-		for some := guids[kind]; len(some) > 0; some = some[min(len(some), most):] {
-			found, _, err := c.list(ctx, path+"?guids="+strings.Join(some[:min(len(some), most)], ","))
+		for some := range slices.Chunk(guids[kind], atOnce) {
+			found, _, err := c.list(ctx, path+"?guids="+strings.Join(some, ","))
 			if err != nil {
 				continue // a name is a convenience
 			}

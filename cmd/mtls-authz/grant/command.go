@@ -50,7 +50,7 @@ func (p place) find(ctx context.Context, cli *cf.CLI) (cf.Bound, error) {
 	if path != "" && !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	return cli.Route(ctx, p.Domain, p.Hostname, path)
+	return cli.Route(ctx, cf.Spot{Domain: p.Domain, Host: p.Hostname, Path: path})
 }
 
 // confirmation is how a change is agreed to.

@@ -180,6 +180,9 @@ func TestTablesOfCf(t *testing.T) {
 		places = append(places, p.Hostname+" "+p.Domain+" "+p.Path+" "+p.URL+" "+p.Source.String())
 	}
 	assert.Equal(t, []string{"backend apps.identity  backend.apps.identity " + app, "api apps.identity /metrics api.apps.identity/metrics " + space, " apps.identity  apps.identity cf:any"}, places)
+	bold, err := native.Read([]byte(strings.NewReplacer("host      domain", "\x1b[1mhost\x1b[0m      \x1b[1;36mdomain\x1b[0m", "backend  ", "\x1b[36;1mbackend\x1b[0m  ").Replace(table)))
+	require.NoError(t, err, "as cf writes to a terminal")
+	assert.Equal(t, policies, bold)
 	policies, err = native.Read([]byte("Getting route policies in org acme / space dev as alice...\n\nNo route policies found.\n"))
 	require.NoError(t, err)
 	assert.Empty(t, policies)
@@ -208,6 +211,7 @@ func TestWhatIsNotOfTheExpectedForm(t *testing.T) {
 		"host domain path source scope name\na b c cf:any any":                                   "expected host, domain and path",
 		"host domain path source scope name\na b/c /d cf:any any":                                "expected host, domain and path",
 		"host domain path source scope name\n\n/d cf:any any":                                    "line 3: expected host, domain and path",
+		"\x1b[2Jhost domain path source scope name\na b cf:any any":                              "found no line",
 		"host domain path source scope name\nmore words":                                         "line 2: expected host",
 	} {
 		_, err := native.Read([]byte(text))

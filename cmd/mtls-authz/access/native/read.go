@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -93,6 +94,8 @@ func readJSON(text []byte) ([]Policy, error) {
 var (
 	header = []string{"host", "domain", "path", "source", "scope", "name"}
 	none   = "No route policies found."
+	// style are bold and colours, which cf writes to terminals and with CF_COLOR.
+	style = regexp.MustCompile("\x1b\\[[0-9;]*m")
 )
 
 // readTable reads the table of cf route-policies. Its columns are told apart by
@@ -100,7 +103,7 @@ var (
 // has spaces, host and path may be empty, a path begins with a slash and a source
 // with cf:.
 func readTable(text string) ([]Policy, error) {
-	lines := strings.Split(text, "\n")
+	lines := strings.Split(style.ReplaceAllString(text, ""), "\n")
 	at := slices.IndexFunc(lines, func(line string) bool { return slices.Equal(strings.Fields(line), header) })
 	if at < 0 {
 		if strings.Contains(text, none) {

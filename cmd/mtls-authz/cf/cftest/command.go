@@ -66,24 +66,27 @@ func (f Foundation) do(path string, args []string) error {
 	return fmt.Errorf("cftest: cf %q is not known", args)
 }
 
+// sent is the filter that cf makes of a name: it encodes commas and nothing else.
+func sent(name string) string { return strings.ReplaceAll(name, ",", "%2C") }
+
 func (f Foundation) guid(kind, name string) error {
 	var guid string
 	switch kind {
 	case "app":
 		for _, one := range f.Apps {
-			if one.Name == name && one.Space == f.TargetSpace {
+			if oneOf(sent(name), one.Name) && one.Space == f.TargetSpace {
 				guid = one.GUID
 			}
 		}
 	case "space":
 		for _, one := range f.Spaces {
-			if one.Name == name && one.Org == f.orgOf(f.TargetSpace) {
+			if oneOf(sent(name), one.Name) && one.Org == f.orgOf(f.TargetSpace) {
 				guid = one.GUID
 			}
 		}
 	case "org":
 		for _, one := range f.Orgs {
-			if one.Name == name {
+			if oneOf(sent(name), one.Name) {
 				guid = one.GUID
 			}
 		}
@@ -111,7 +114,7 @@ func (f Foundation) orgOf(space string) string {
 
 // service finds an instance of the targeted space.
 func (f Foundation) service(name string) (int, error) {
-	at := slices.IndexFunc(f.Instances, func(i Instance) bool { return i.Name == name && i.Space == f.TargetSpace })
+	at := slices.IndexFunc(f.Instances, func(i Instance) bool { return oneOf(sent(name), i.Name) && i.Space == f.TargetSpace })
 	if at < 0 {
 		return at, fmt.Errorf("Service instance '%s' not found.", name) //nolint:staticcheck // as cf writes it
 	}

@@ -151,10 +151,15 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 	}
 }
 
-// oneOf compares as Cloud Controller does: split at commas, each part decoded.
+// oneOf compares as Cloud Controller does: split at commas, each part decoded, and
+// left as it is where it is no code.
 func oneOf(filter string, is any) bool {
 	for part := range strings.SplitSeq(filter, ",") {
-		if decoded, err := url.PathUnescape(part); err == nil && decoded == is {
+		decoded, err := url.PathUnescape(part)
+		if err != nil {
+			decoded = part
+		}
+		if decoded == is {
 			return true
 		}
 	}
@@ -176,13 +181,10 @@ func (f Foundation) included(some []object, query url.Values) object {
 		in[kind] = found
 		return found
 	}
-	switch query.Get("include") {
-	case "route":
-		bring("routes", some, "route")
-	case "service_instance":
-		bring("service_instances", some, "service_instance")
-	case "space":
-		bring("spaces", some, "space")
+	for kind := range strings.SplitSeq(query.Get("include"), ",") {
+		if kind != "" {
+			bring(kind+"s", some, kind)
+		}
 	}
 	if query.Has("fields[space]") {
 		bring("organizations", bring("spaces", some, "space"), "organization")
