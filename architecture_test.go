@@ -131,7 +131,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/access":          {"cmd/mtls-authz/access/native", "cmd/mtls-authz/cf", "grants", "grants/route", "identity"},
 	"cmd/mtls-authz/access/native":   {"cmd/mtls-authz/cf", "grants", "grants/route"},
 	"cmd/mtls-authz/cf":              {"grants", "grants/route", "identity"},
-	"cmd/mtls-authz/cf/cftest":       {"grants", "grants/parameters", "grants/route", "identity"},
+	"cmd/mtls-authz/cf/cftest":       {"grants", "grants/names", "grants/parameters", "grants/route", "identity"},
 	"cmd/mtls-authz/grant":           {"cmd/mtls-authz/cf", "grants", "grants/parameters", "grants/route", "identity"},
 	"cmd/mtls-authz/policy":          {"cmd/mtls-authz/policy/question", "rego", "rego/author", "rego/author/release", "rego/bundle", "rego/replay"},
 	"cmd/mtls-authz/policy/question": {"gateway/target", "grants", "grants/parameters", "grants/route", "identity", "rego", "rego/author"},

@@ -9,10 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
-	"github.com/mtls-authz/mtls-authz/grants/route"
-	"github.com/mtls-authz/mtls-authz/identity"
 )
 
 // run is the cf command; it returns the exit code.
@@ -142,57 +139,6 @@ func (f Foundation) update(path, name, given string) error {
 	f.Instances[at].Parameters = next.JSON()
 	fmt.Printf("Update of service instance %s complete.\nOK\n", name)
 	return save(path, f)
-}
-
-// parameters are what the gateway's broker shows.
-func (f Foundation) parameters(in Instance) json.RawMessage {
-	given, err := parameters.ParseInstance(in.Parameters)
-	if err != nil {
-		panic(err)
-	}
-	plan, err := grants.ParseScope(in.Plan)
-	if err != nil {
-		panic(err)
-	}
-	type grant struct {
-		Origin string       `json:"origin"`
-		Grant  grants.Grant `json:"grant"`
-	}
-	routes := []map[string]any{}
-	for _, one := range f.Routes {
-		if one.Instance != in.GUID {
-			continue
-		}
-		bound, err := route.Parse(f.urlOf(one))
-		if err != nil {
-			panic(err)
-		}
-		owner := grants.Owner{Instance: in.GUID}
-		owner.Space, _ = identity.ParseGUID(in.Space)
-		owner.Org, _ = identity.ParseGUID(f.orgOf(in.Space))
-		live := parameters.NewAccess(parameters.Bound{
-			Binding: one.GUID, Route: bound, Owner: owner, Plan: plan, Instance: given, ReportAllowed: true,
-		}).Live(time.Now(), nil)
-		shown := []grant{}
-		for _, rule := range live.Rules {
-			shown = append(shown, grant{rule.Origin.String(), rule.Grant})
-		}
-		routes = append(routes, map[string]any{
-			"route": bound.String(), "binding": one.GUID, "scope": live.Scope.String(), "mode": live.Mode.String(), "grants": shown, "grants_total": len(shown),
-		})
-	}
-	document := map[string]any{}
-	if err := json.Unmarshal(given.JSON(), &document); err != nil {
-		panic(err)
-	}
-	document["status"] = map[string]any{
-		"plan": in.Plan, "scope": grants.Narrowest(plan, given.Scope).String(), "mode": given.Mode.String(), "policy": "f8355b9a0e2d7c41", "routes": routes, "warnings": []string{},
-	}
-	text, err := json.MarshalIndent(document, "", "  ")
-	if err != nil {
-		panic(err)
-	}
-	return text
 }
 
 // addPolicy is cf add-route-policy with a raw source.

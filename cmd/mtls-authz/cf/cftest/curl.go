@@ -79,7 +79,7 @@ func (f Foundation) resources() map[string][]object {
 		add("spaces", s.GUID, s.Name, object{"organization": to(s.Org), "quota": object{"data": nil}}, nil)
 	}
 	for _, a := range f.Apps {
-		add("apps", a.GUID, a.Name, object{"space": to(a.Space)}, nil)
+		add("apps", a.GUID, a.Name, object{"space": to(a.Space)}, object{"labels": a.Labels})
 	}
 	for _, d := range f.Domains {
 		add("domains", d.GUID, d.Name, object{"organization": object{"data": nil}, "shared_organizations": object{"data": []object{}}}, nil)
@@ -130,6 +130,10 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 	found := slices.DeleteFunc(slices.Clone(all), func(one object) bool { return slices.Contains(f.Hidden, one["guid"].(string)) })
 	for name, values := range query {
 		field, known := filters[name]
+		if name == "label_selector" && kind == "apps" {
+			found = slices.DeleteFunc(found, func(one object) bool { return !bears(one["labels"].(string), values[0]) })
+			continue
+		}
 		if !known && !slices.Contains([]string{"per_page", "page", "include"}, name) {
 			return refusal("CF-BadQueryParameter", "The query parameter is invalid: Unknown query parameter(s): '"+name+"'", 10005)
 		}
@@ -149,6 +153,16 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 		"pagination": object{"total_results": len(found), "total_pages": max(1, (len(found)+size-1)/size), "next": next},
 		"resources":  some, "included": f.included(some, query),
 	}
+}
+
+// bears reports whether all labels that are wanted are there.
+func bears(labels, wanted string) bool {
+	for one := range strings.SplitSeq(wanted, ",") {
+		if !slices.Contains(strings.Split(labels, ","), one) {
+			return false
+		}
+	}
+	return true
 }
 
 // oneOf compares as Cloud Controller does: split at commas, each part decoded, and
