@@ -63,7 +63,7 @@ func (c *CLI) ask(ctx context.Context, args ...string) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	words := strings.TrimSuffix(cmp.Or(clean(stderr.String()), err.Error()), ".")
+	words := strings.TrimSuffix(cmp.Or(Line(stderr.String()), err.Error()), ".")
 	return nil, fmt.Errorf("cf %s: %s", args[0], words)
 }
 
@@ -140,9 +140,9 @@ func (c *CLI) get(ctx context.Context, path string, into any) error {
 		case "CF-ResourceNotFound":
 			return fmt.Errorf("cf curl %s: %w", plain, ErrNotFound)
 		case "CF-NotAuthenticated", "CF-InvalidAuthToken":
-			return fmt.Errorf("cf curl %s: %s; use cf login", plain, clean(first.Detail))
+			return fmt.Errorf("cf curl %s: %s; use cf login", plain, Line(first.Detail))
 		}
-		return fmt.Errorf("cf curl %s: %s (%s)", plain, clean(first.Detail), clean(first.Title))
+		return fmt.Errorf("cf curl %s: %s (%s)", plain, Line(first.Detail), Line(first.Title))
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("cf curl %s: an answer of another shape than Cloud Controller's v3 API has", plain)
@@ -150,8 +150,8 @@ func (c *CLI) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// clean makes what cf said fit for one line of an error.
-func clean(s string) string {
+// Line makes what somebody else wrote fit for one line for people.
+func Line(s string) string {
 	const most = 1000
 	s = strings.Map(func(r rune) rune {
 		switch {

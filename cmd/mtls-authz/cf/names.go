@@ -125,6 +125,15 @@ func (c *CLI) App(ctx context.Context, name string, space identity.GUID) (identi
 	return guidOf(c.named(ctx, "app", name, "/v3/apps?space_guids="+space.String()+"&"))
 }
 
+// Labelled returns [ErrNotFound] where no app in a space bears the labels.
+func (c *CLI) Labelled(ctx context.Context, labels string, space identity.GUID) error {
+	found, _, err := c.list(ctx, "/v3/apps?space_guids="+space.String()+"&label_selector="+url.QueryEscape(labels))
+	if err == nil && len(found) == 0 {
+		return fmt.Errorf("apps with %s: %w", labels, ErrNotFound)
+	}
+	return err
+}
+
 func guidOf(r resource, err error) (identity.GUID, error) {
 	if err != nil {
 		return identity.GUID{}, err
@@ -177,7 +186,7 @@ func (c *CLI) Names(ctx context.Context, sources []grants.Source) map[grants.Sou
 			}
 			for _, one := range found {
 				if id, err := identity.ParseGUID(one.GUID); err == nil {
-					names[grants.Source{Kind: kind, ID: id}] = clean(one.Name)
+					names[grants.Source{Kind: kind, ID: id}] = Line(one.Name)
 				}
 			}
 		}
