@@ -59,7 +59,7 @@ func TestTheGuideForDevelopers(t *testing.T) {
 	require.NoError(t, err)
 	document := string(text)
 	f := foundation()
-	f.Routes = f.Routes[:1]
+	f.Routes, f.Apps[1].Labels = f.Routes[:1], "team=payments"
 	f.Policies = []cftest.Policy{{GUID: "p", Route: f.Routes[0].GUID, Source: "cf:space:" + second}}
 	cf := cftest.New(t, f)
 	executable, err := os.Executable()

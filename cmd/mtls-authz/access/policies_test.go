@@ -223,7 +223,7 @@ func TestImportOfMany(t *testing.T) {
 	r := mtlsAuthz(t, policies(t, func(i int) string { return guid(i % 250) }, 1000, sources), "--import -", cf.Environ()...)
 	require.Zero(t, r.code, r.stderr)
 	assert.Contains(t, r.stderr, "950 of 1000 route policies\n")
-	assert.Equal(t, 3+2*3, len(cf.Calls()), "bindings in three requests; each instance, its routes and its parameters")
+	assert.Len(t, cf.Calls(), 3+2*3, "bindings in three requests; each instance, its routes and its parameters")
 
 	rows := strings.Builder{}
 	for i := range 250 {
@@ -232,7 +232,7 @@ func TestImportOfMany(t *testing.T) {
 	cf = cftest.New(t, f)
 	r = mtlsAuthz(t, "host domain path source scope name\n"+rows.String(), "--import -", cf.Environ()...)
 	require.Zero(t, r.code, r.stderr)
-	assert.Equal(t, 1+3+3+2*3, len(cf.Calls()), "the domain; its routes in three requests; and so on")
+	assert.Len(t, cf.Calls(), 1+3+3+2*3, "the domain; its routes in three requests; and so on")
 
 	sh(t, cf, withoutTarget(r.stdout))
 	after := cf.Foundation().Instances

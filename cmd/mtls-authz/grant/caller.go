@@ -109,10 +109,10 @@ func (c caller) isNobody(ctx context.Context, cli *cf.CLI, in cf.Instance) bool 
 			return errors.Is(err, cf.ErrNotFound)
 		}
 	}
-	switch name.Kind {
-	case names.App:
+	switch {
+	case name.App != "":
 		_, err = cli.App(ctx, name.App, space)
-	case names.Labelled:
+	case name.Labels != "":
 		err = cli.Labelled(ctx, name.Labels, space)
 	}
 	return errors.Is(err, cf.ErrNotFound)
