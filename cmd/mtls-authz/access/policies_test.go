@@ -190,6 +190,8 @@ func TestImport(t *testing.T) {
 	}
 	r = mtlsAuthz(t, "", "--import -", cf.Environ()...)
 	assert.Contains(t, r.stderr, "expected what cf curl")
+	r = mtlsAuthz(t, policies(t, guid, 1, func(int) string { return "cf:any" }), "--import - --instance mine", "PATH=/nowhere")
+	assert.Contains(t, r.stderr, "ask with include=route", "there is no cf to ask for the name of the route")
 	r = mtlsAuthz(t, `{"resources":[{"source":"cf:any","relationships":{"route":{"data":{"guid":"8b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b01"}}}}]}`, "--import -", cf.Environ()...)
 	assert.Contains(t, r.stdout, "cf update-service my-authz", "a route without a name is looked up")
 }

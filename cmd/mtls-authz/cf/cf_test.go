@@ -86,6 +86,29 @@ func TestATargetHasTheName(t *testing.T) {
 	}
 }
 
+// Where a route is bound is told exactly, or not at all.
+func TestBindingsThatCannotBeTold(t *testing.T) {
+	binding := func(route string) string {
+		return `{"relationships":{"route":{"data":{"guid":"` + route + `"}},"service_instance":{"data":{"guid":"` + guid + `"}}}}`
+	}
+	const routes = `"included":{"routes":[{"guid":"r","url":"backend.apps.identity"},{"guid":"tcp","url":"tcp.apps.identity:1024"}],"service_instances":[{"guid":"` + guid + `","type":"user-provided","name":"mine"}]}`
+	for want, bindings := range map[string]string{
+		`bound to "mine", a user-provided service`: binding("r"),
+		"of a route that is not shown":             binding("hidden"),
+		"it has a port":                            binding("tcp"),
+	} {
+		_, err := answering(t, `printf '%s' '{"resources":[`+bindings+`],`+routes+`}'`).BoundTo(t.Context(), "r")
+		require.ErrorContains(t, err, want)
+	}
+	managed := `case "$2" in *service_instances*) echo '{"guid":"` + guid + `","name":"authz","relationships":{"space":{"data":{"guid":"` + guid + `"}}},"included":{"service_offerings":[{"name":"mtls-authz"}]}}';;
+*) printf '%s' '{"resources":[` + binding("r") + `,` + binding("r") + `],"included":{"routes":[{"guid":"r","url":"backend.apps.identity"}]}}';; esac`
+	_, err := answering(t, managed).BoundTo(t.Context(), "r")
+	require.ErrorContains(t, err, "expected one binding, found several")
+	none, err := answering(t, `echo '{"resources":[]}'`).BoundTo(t.Context(), "r")
+	require.NoError(t, err)
+	assert.Empty(t, none)
+}
+
 func TestTracesAreSwitchedOff(t *testing.T) {
 	t.Setenv("CF_TRACE", "true")
 	cli := answering(t, `[ "$CF_TRACE" = false ] && echo '{"resources":[{"name":"acme","guid":"`+guid+`"}]}'`)

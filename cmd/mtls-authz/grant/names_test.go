@@ -42,6 +42,11 @@ func TestAnEmptyFlagIsRefused(t *testing.T) {
 		assert.Contains(t, r.stderr, "is given without a value", line)
 		assert.Empty(t, r.cf.Calls(), line)
 	}
+	for _, line := range []string{"add" + at + "--source-any=", "add" + at + "--source-any --yes=", "add" + at + "--source-any --only-this-route=", "remove" + at + "--source-any --force="} {
+		r := mtlsAuthz(t, foundation(), "y\n", line)
+		assert.Equal(t, 1, r.code, line)
+		assert.Empty(t, r.cf.Calls(), line)
+	}
 	r := mtlsAuthz(t, foundation(), "", "list"+at+"--path=")
 	assert.Contains(t, r.stderr, "--path: is given without a value")
 	r = mtlsAuthz(t, foundation(), "", "add"+at+"--source-any --method GET,HEAD -y")

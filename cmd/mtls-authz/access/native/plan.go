@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
@@ -115,13 +116,13 @@ func (i Import) oneTarget(ctx context.Context, policies []Policy) (*Plan, error)
 
 // locate returns the guids of the policies' routes.
 func (i Import) locate(ctx context.Context, policies []Policy) ([]string, error) {
-	guids, spots := make([]string, len(policies)), []cf.Spot{}
+	guids, spots := make([]string, len(policies)), map[cf.Spot]bool{}
 	for at, p := range policies {
-		if guids[at] = p.RouteGUID; p.RouteGUID == "" && !slices.Contains(spots, p.spot()) {
-			spots = append(spots, p.spot())
+		if guids[at] = p.RouteGUID; p.RouteGUID == "" {
+			spots[p.spot()] = true
 		}
 	}
-	found, err := i.CLI.Find(ctx, spots...)
+	found, err := i.CLI.Find(ctx, slices.Collect(maps.Keys(spots))...)
 	for at, p := range policies {
 		if guids[at] == "" {
 			guids[at] = found[p.spot()]
