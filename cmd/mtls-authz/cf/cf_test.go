@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -100,9 +101,8 @@ func TestBindingsThatCannotBeTold(t *testing.T) {
 		_, err := answering(t, `printf '%s' '{"resources":[`+bindings+`],`+routes+`}'`).BoundTo(t.Context(), "r")
 		require.ErrorContains(t, err, want)
 	}
-	managed := `case "$2" in *service_instances*) echo '{"guid":"` + guid + `","name":"authz","relationships":{"space":{"data":{"guid":"` + guid + `"}}},"included":{"service_offerings":[{"name":"mtls-authz"}]}}';;
-*) printf '%s' '{"resources":[` + binding("r") + `,` + binding("r") + `],"included":{"routes":[{"guid":"r","url":"backend.apps.identity"}]}}';; esac`
-	_, err := answering(t, managed).BoundTo(t.Context(), "r")
+	managed := strings.Replace(routes, "user-provided", "managed", 1)
+	_, err := answering(t, `printf '%s' '{"resources":[`+binding("r")+`,`+binding("r")+`],`+managed+`}'`).BoundTo(t.Context(), "r")
 	require.ErrorContains(t, err, "expected one binding, found several")
 	none, err := answering(t, `echo '{"resources":[]}'`).BoundTo(t.Context(), "r")
 	require.NoError(t, err)

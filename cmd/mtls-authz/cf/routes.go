@@ -25,6 +25,13 @@ type Bound struct {
 	Instance Instance
 }
 
+// A Binding is a route and the guid of the managed service instance that it is bound
+// to.
+type Binding struct {
+	Route    route.Route
+	Instance string
+}
+
 // Instance is a service instance of the gateway's.
 type Instance struct {
 	GUID identity.GUID
@@ -56,7 +63,11 @@ func (c *CLI) Route(ctx context.Context, at Spot) (Bound, error) {
 	if !ok {
 		return Bound{}, fmt.Errorf("route %s is %w", at, ErrNotBound)
 	}
-	return there, nil
+	in, err := c.Instance(ctx, there.Instance)
+	if err != nil {
+		return Bound{}, fmt.Errorf("service of route %s: %w", there.Route, err)
+	}
+	return Bound{there.Route, in}, nil
 }
 
 // Find returns the guids of routes.
@@ -108,8 +119,8 @@ const atOnce = 100
 
 // BoundTo returns where the routes of these guids are bound, by guid. Of a route that
 // is bound to nothing that the user can see there is none.
-func (c *CLI) BoundTo(ctx context.Context, guids ...string) (map[string]Bound, error) {
-	found, instances := map[string]Bound{}, map[string]Instance{}
+func (c *CLI) BoundTo(ctx context.Context, guids ...string) (map[string]Binding, error) {
+	found := map[string]Binding{}
 	for some := range slices.Chunk(guids, atOnce) {
 		list := make([]string, len(some))
 		for i, guid := range some {
@@ -124,7 +135,7 @@ func (c *CLI) BoundTo(ctx context.Context, guids ...string) (map[string]Bound, e
 			if _, again := found[guid]; again {
 				return nil, fmt.Errorf("route %s: expected one binding, found several", found[guid].Route)
 			}
-			if found[guid], err = c.bound(ctx, one, in, instances); err != nil {
+			if found[guid], err = readBinding(one, in); err != nil {
 				return nil, err
 			}
 		}
@@ -132,31 +143,24 @@ func (c *CLI) BoundTo(ctx context.Context, guids ...string) (map[string]Bound, e
 	return found, nil
 }
 
-// bound reads one binding. It remembers instances, which have many.
-func (c *CLI) bound(ctx context.Context, binding resource, in included, instances map[string]Instance) (b Bound, err error) {
+func readBinding(binding resource, in included) (b Binding, err error) {
 	at, ok := in.find("routes", binding.related("route"))
 	if !ok {
-		return Bound{}, errors.New("a route binding is of a route that is not shown")
+		return b, errors.New("a route binding is of a route that is not shown")
 	}
 	if b.Route, err = route.Parse(at.URL); err != nil {
-		return Bound{}, err
+		return b, err
 	}
-	to := binding.related("service_instance")
-	if one, ok := in.find("service_instances", to); ok && one.Type == "user-provided" {
-		return Bound{}, fmt.Errorf("route %s is bound to %q, a user-provided service, and not to %s", b.Route, one.Name, Offering)
+	b.Instance = binding.related("service_instance")
+	if one, ok := in.find("service_instances", b.Instance); ok && one.Type == "user-provided" {
+		return b, fmt.Errorf("route %s is bound to %q, a user-provided service, and not to %s", b.Route, one.Name, Offering)
 	}
-	if _, known := instances[to]; !known {
-		if instances[to], err = c.instance(ctx, to); err != nil {
-			return Bound{}, fmt.Errorf("service of route %s: %w", b.Route, err)
-		}
-	}
-	b.Instance = instances[to]
 	return b, nil
 }
 
-// instance reads a service instance, and refuses that of another service: it would
+// Instance reads a service instance by its guid, and refuses that of another service: it would
 // be sent parameters that are not for it.
-func (c *CLI) instance(ctx context.Context, guid string) (in Instance, err error) {
+func (c *CLI) Instance(ctx context.Context, guid string) (in Instance, err error) {
 	if in.GUID, err = identity.ParseGUID(guid); err != nil {
 		return in, err
 	}

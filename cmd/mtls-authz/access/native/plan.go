@@ -51,7 +51,7 @@ func (i Import) Plan(ctx context.Context, policies []Policy) (*Plan, error) {
 	if i.Instance != "" {
 		return i.oneTarget(ctx, policies)
 	}
-	plan, into := &Plan{}, map[cf.Instance]*target{}
+	plan, into := &Plan{}, map[string]*target{}
 	guids, err := i.locate(ctx, policies)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (i Import) Plan(ctx context.Context, policies []Policy) (*Plan, error) {
 		}
 		if into[to.Instance] == nil {
 			if into[to.Instance], err = i.ask(ctx, to.Instance); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("service of route %s: %w", to.Route, err)
 			}
 			plan.targets = append(plan.targets, into[to.Instance])
 		}
@@ -137,7 +137,11 @@ func (p Policy) spot() cf.Spot { return cf.Spot{Domain: p.Domain, Host: p.Hostna
 func (p Policy) name() string { return cmp.Or(p.URL, p.RouteGUID) }
 
 // ask finds out what an instance has.
-func (i Import) ask(ctx context.Context, in cf.Instance) (*target, error) {
+func (i Import) ask(ctx context.Context, guid string) (*target, error) {
+	in, err := i.CLI.Instance(ctx, guid)
+	if err != nil {
+		return nil, err
+	}
 	to := &target{Instance: in, routes: map[grants.Source][]route.Route{}}
 	routes, err := i.CLI.RoutesOf(ctx, in)
 	if err != nil {
