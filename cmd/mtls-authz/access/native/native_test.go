@@ -212,6 +212,7 @@ func TestWhatIsNotOfTheExpectedForm(t *testing.T) {
 		"host domain path source scope name\na b/c /d cf:any any":                                "expected host, domain and path",
 		"host domain path source scope name\n\n/d cf:any any":                                    "line 3: expected host, domain and path",
 		"\x1b[2Jhost domain path source scope name\na b cf:any any":                              "found no line",
+		"host domain path source scope name\nbackend             cf:any any":                     "expected host, domain and path",
 		"host domain path source scope name\nmore words":                                         "line 2: expected host",
 	} {
 		_, err := native.Read([]byte(text))

@@ -149,7 +149,9 @@ func readRow(fields []string) (p Policy, err error) {
 	default:
 		return p, errors.New("expected host, domain and path before the source")
 	}
-	if strings.Contains(p.Hostname+p.Domain, "/") {
+	// cf leaves a domain empty that it could not look up: what stands alone then is
+	// the host. Every domain of Cloud Foundry has a dot.
+	if strings.Contains(p.Hostname+p.Domain, "/") || !strings.Contains(p.Domain, ".") {
 		return p, errors.New("expected host, domain and path before the source")
 	}
 	p.URL = strings.TrimPrefix(p.Hostname+"."+p.Domain, ".") + p.Path
