@@ -55,6 +55,7 @@ func (c serveCommand) Run(ctx context.Context, p program) error {
 		return s.Print(p.stdout)
 	}
 	log := slog.New(slog.NewJSONHandler(p.stdout, &slog.HandlerOptions{Level: s.LogLevel}))
+	useMemory(p.environ, log)
 	if s.IgnoredDatabaseURL {
 		log.Info("DATABASE_URL is ignored: Cloud Foundry makes it up; use STORE_URL or bind a database")
 	}
