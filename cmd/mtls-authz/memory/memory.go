@@ -1,4 +1,7 @@
-package main
+// Package memory has Go's garbage collector use what memory Cloud Foundry gives an
+// instance, and no more. It trusts the platform's word; without one, or with one
+// that does not read, Go's defaults stay.
+package memory
 
 import (
 	"log/slog"
@@ -17,20 +20,20 @@ const (
 	relaxed = 400
 )
 
-// useMemory lets the garbage collector use the memory that Cloud Foundry gives
+// Use lets the garbage collector use the memory that Cloud Foundry gives
 // the instance, and keeps it below that. Go's own variables win.
-func useMemory(environ []string, log *slog.Logger) {
+func Use(environ []string, log *slog.Logger) {
 	given := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		given[name] = value
 	}
-	limit, known := memoryLimit(given["MEMORY_LIMIT"])
+	most, known := limit(given["MEMORY_LIMIT"])
 	if !known {
 		return
 	}
 	if given["GOMEMLIMIT"] == "" {
-		debug.SetMemoryLimit(int64(ofLimit * float64(limit)))
+		debug.SetMemoryLimit(int64(ofLimit * float64(most)))
 	}
 	if given["GOGC"] == "" {
 		debug.SetGCPercent(relaxed)
@@ -38,8 +41,8 @@ func useMemory(environ []string, log *slog.Logger) {
 	log.Debug("memory", slog.Int64("limit", debug.SetMemoryLimit(-1)))
 }
 
-// memoryLimit reads Cloud Foundry's MEMORY_LIMIT, such as 512m or 1G, in bytes.
-func memoryLimit(text string) (bytes int64, ok bool) {
+// limit reads Cloud Foundry's MEMORY_LIMIT, such as 512m or 1G, in bytes.
+func limit(text string) (bytes int64, ok bool) {
 	if text == "" {
 		return 0, false
 	}
