@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"cache/server":                   {},
 	"store/resolution":               {"grants/names", "identity", "store/database"},
 	"store":                          {"grants/parameters", "store/database", "store/list", "store/record", "store/view", "store/usage", "store/board", "store/resolution", "store/sightings"},
+	"store/crowd":                    {"identity", "store", "store/database"},
 	"store/list":                     {"store/database", "store/record"},
 	"store/database":                 {},
 	"store/record":                   {"grants", "grants/parameters", "grants/route", "store/database"},

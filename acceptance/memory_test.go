@@ -19,7 +19,7 @@ func TestMemoryOfAnInstance(t *testing.T) {
 		limit     float64
 		unlimited bool
 	}{
-		"of a manifest": {env: []string{"MEMORY_LIMIT=1g"}, percent: 400, limit: 0.8 * (1 << 30)},
+		"of a manifest": {env: []string{"MEMORY_LIMIT=1g"}, percent: 200, limit: 0.8 * (1 << 30)},
 		"not known":     {env: []string{"MEMORY_LIMIT="}, percent: 100, unlimited: true},
 		"no such thing": {env: []string{"MEMORY_LIMIT=much"}, percent: 100, unlimited: true},
 		"Go's own":      {env: []string{"MEMORY_LIMIT=1g", "GOGC=50", "GOMEMLIMIT=300MiB"}, percent: 50, limit: 300 << 20},

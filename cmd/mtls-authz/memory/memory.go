@@ -15,9 +15,9 @@ const (
 	// ofLimit is the part of an instance's memory that Go may fill before it collects
 	// more often: what is left is for the stacks of threads, SQLite, and the binary.
 	ofLimit = 0.8
-	// relaxed is the GOGC of a process that knows its limit. Collecting a quarter as often
-	// costs memory that is there, and saves a tenth of the processor time of a request.
-	relaxed = 400
+	// relaxed is the GOGC of a process that knows its limit. Collecting half as often
+	// costs memory that is there, and saves some of the processor time of each request.
+	relaxed = 200
 )
 
 // Use lets the garbage collector use the memory that Cloud Foundry gives
