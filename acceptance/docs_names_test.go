@@ -136,6 +136,33 @@ func TestBlocksOfTheOperatorsGuideParse(t *testing.T) {
 	}
 }
 
+// A list in an ops file replaces the one of the job: what gorouter keeps safe by
+// default stays in it.
+func TestTheOpsFileKeepsTheHeadersThatGorouterProtects(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		"X-Forwarded-For", "X-Forwarded-Proto", "B3", "X-B3", "X-B3-SpanID", "X-B3-TraceID", "X-Request-Start", "X-Forwarded-Client-Cert",
+		"X-CF-Forwarded-Url", "X-CF-Proxy-Signature", "X-CF-Proxy-Metadata",
+	}
+	lists := 0
+	for _, b := range blocksOf(documents(t)["../docs/operators.md"]) {
+		var operations []struct {
+			Path  string
+			Value any
+		}
+		if b.language != "yaml" || util.Unmarshal([]byte(b.text), &operations) != nil {
+			continue
+		}
+		for _, one := range operations {
+			if strings.HasSuffix(one.Path, "/hop_by_hop_headers_to_filter?") {
+				lists++
+				assert.Subset(t, one.Value, want)
+			}
+		}
+	}
+	assert.Positive(t, lists)
+}
+
 var (
 	// invocation is the program with its arguments, up to what ends a command.
 	invocation = regexp.MustCompile(`(?:^|[\s"'/(])mtls-authz ((?:[^\n|;&<>#"'` + "`" + `]|'[^'\n]*'|"[^"\n]*")+)`)
