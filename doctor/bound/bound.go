@@ -17,6 +17,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/doctor/state"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
 )
 
 // CloudController answers with what its client may see.
@@ -124,7 +125,7 @@ func (cfg Config) arrive(ctx context.Context) []doctor.Finding {
 	}
 	domains := map[string]Seen{}
 	for _, b := range cfg.Bindings {
-		_, domain, _ := strings.Cut(b.Host(), ".")
+		domain := place.Domain(b.Host()) // as a balancer or a router can have settings for
 		sum := domains[domain]
 		domains[domain] = Seen{sum.With + seen[b.ID].With, sum.Without + seen[b.ID].Without}
 	}

@@ -90,12 +90,12 @@ func TestWithoutTheStoreNothingIsKnown(t *testing.T) {
 
 // Behind a balancer that ends TLS nobody comes with a certificate.
 func TestADomainInWhichNobodyShowsACertificate(t *testing.T) {
-	cfg := bound.Config{Bindings: []state.Binding{here("1", "a.good.com"), here("2", "b.good.com"), here("3", "a.bad.com/x"), here("4", "a.new.com")}}
+	cfg := bound.Config{Bindings: []state.Binding{here("1", "a.good.com"), here("2", "b.good.com"), here("3", "a.bad.com/x"), here("4", "a.new.com"), here("5", "*.bad.com"), here("6", "two.labels")}}
 	cfg.Seen = func(_ context.Context, ids []string) (map[string]bound.Seen, error) {
-		assert.Equal(t, []string{"1", "2", "3", "4"}, ids)
+		assert.Equal(t, []string{"1", "2", "3", "4", "5", "6"}, ids)
 		return map[string]bound.Seen{"1": {With: 0, Without: 5}, "2": {With: 1}, "3": {Without: 7}}, nil
 	}
-	are(t, look(t, cfg, "certificates arrive"), "warn bad.com: 7 requests, and none ever", `ok good.com: .*1 with, 5 without`, "skipped new.com: no request")
+	are(t, look(t, cfg, "certificates arrive"), "warn bad.com: 7 requests, and none ever", `ok good.com: .*1 with, 5 without`, "skipped new.com: no request", "skipped two.labels: no request")
 	cfg.Seen = func(context.Context, []string) (map[string]bound.Seen, error) { return nil, errors.New("away") }
 	are(t, look(t, cfg, "certificates arrive"), "skipped : away")
 	cfg.Seen = nil
