@@ -77,6 +77,10 @@ func (w *world) serve() {
 			answer.ServeHTTP(rw, r)
 			return
 		}
+		if r.URL.Path == "/healthz" {
+			_, _ = rw.Write([]byte("ok\n"))
+			return
+		}
 		http.NotFound(rw, r)
 	}))
 	w.Cleanup(gateway.Close)

@@ -65,7 +65,7 @@ func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Cont
 }
 
 // defaultPorts are for URLs without one.
-var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "https": "443"}
+var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "https": "443", "http": "80"}
 
 // others are the servers beside the routers.
 func (p *patient) others() (all []edge.Endpoint) {
@@ -73,12 +73,13 @@ func (p *patient) others() (all []edge.Endpoint) {
 	if p.CFClientID != "" {
 		cloud = p.CFAPIURL
 	}
-	for _, one := range []struct{ name, location string }{
-		{"store", p.StoreURL},
-		{"redis", p.RedisURL},
-		{"bundles", p.PolicyBundle},
-		{"candidate's bundles", p.PolicyCandidate},
-		{"Cloud Controller", cloud},
+	for _, one := range []struct{ name, location, setting string }{
+		{"store", p.StoreURL, "STORE_URL"},
+		{"redis", p.RedisURL, "REDIS_URL"},
+		{"bundles", p.PolicyBundle, "POLICY_BUNDLE"},
+		{"candidate's bundles", p.PolicyCandidate, "POLICY_CANDIDATE"},
+		{"Cloud Controller", cloud, "CF_API_URL"},
+		{"collector", p.TraceEndpoint, "OTEL_EXPORTER_OTLP_ENDPOINT"},
 	} {
 		u, err := url.Parse(one.location)
 		if err != nil || u.Hostname() == "" || defaultPorts[u.Scheme] == "" {
@@ -88,7 +89,7 @@ func (p *patient) others() (all []edge.Endpoint) {
 		if port == "" {
 			port = defaultPorts[u.Scheme]
 		}
-		all = append(all, edge.Endpoint{Name: one.name, Address: net.JoinHostPort(u.Hostname(), port)})
+		all = append(all, edge.Endpoint{Name: one.name, Address: net.JoinHostPort(u.Hostname(), port), Setting: one.setting})
 	}
 	return all
 }
