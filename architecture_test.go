@@ -138,7 +138,7 @@ var mayImport = map[string][]string{
 	"cmd/mtls-authz/readiness":       {"rego/activation"},
 	"cmd/mtls-authz/settings":        {"identity", "grants/route", "gateway/target", "gateway/leg3", "cache", "cache/server", "rego/bundle", "rego/source"},
 	"cmd/mtls-authz/cloud":           {"api/viewer", "cmd/mtls-authz/settings", "directory", "directory/controller", "store", "grants", "grants/display", "identity"},
-	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/leg3", "gateway/selftest", "gateway/trace", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access", "cmd/mtls-authz/doctor", "api/own"},
+	"cmd/mtls-authz":                 {"identity", "grants", "rego", "cache", "store", "broker", "api", "gateway", "gateway/assertion", "gateway/front", "gateway/headers", "gateway/leg3", "gateway/selftest", "gateway/trace", "callerassertion", "playground/demo", "playground/router", "cmd/mtls-authz/authorities", "cmd/mtls-authz/settings", "rego/activation", "rego/candidate", "rego/recording", "cache/server", "cmd/mtls-authz/readiness", "cmd/mtls-authz/policy", "cmd/mtls-authz/cloud", "api/access", "api/envelope", "gateway/line", "rego/replay", "store/sightings", "cmd/mtls-authz/grant", "cmd/mtls-authz/access", "cmd/mtls-authz/doctor", "api/own"},
 }
 
 // onlyHome names the folders in which a library may be used at all.

@@ -37,6 +37,12 @@ func (c *collector) has(text string) bool {
 	return bytes.Contains(c.content, []byte(text))
 }
 
+func (c *collector) count(text string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Count(c.content, []byte(text))
+}
+
 // A request is followed from the router through the gateway to the app, and
 // nothing secret is told on the way.
 func TestARequestIsFollowedThroughItsLegs(t *testing.T) {
@@ -69,6 +75,7 @@ func TestARequestIsFollowedThroughItsLegs(t *testing.T) {
 		assert.False(t, spans.has(secret), secret)
 	}
 	assert.Equal(t, "Bearer SECRET /v1/traces", spans.token)
+	assert.Equal(t, 2, spans.count("authorize"), "probes of the self-test are not followed")
 }
 
 // Lines of allowed requests can be sampled; denials are all there, and metrics

@@ -3,7 +3,7 @@
 // comes in and goes out as W3C or B3 headers, whichever the router speaks.
 //
 // It trusts nobody's context: whoever sends one decides at most which trace his
-// own request belongs to. No header, no query, no path and no url is in a span:
+// own request belongs to, and that it is not followed. No header, no query, no path and no url is in a span:
 // they hold secrets. What cannot be exported is dropped, and no request waits
 // for it.
 package trace
@@ -18,12 +18,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/contrib/propagators/b3"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
@@ -42,9 +40,13 @@ type Config struct {
 	Endpoint string
 	// Headers go with each export; they may be secrets.
 	Headers map[string]string
-	// Share of the requests that begin a trace here is followed, 0 to 1. A
-	// request that comes with a context is followed if the context says so.
+	// Share of the traces is followed, 0 to 1, whoever began them; none whose
+	// context says no.
 	Share float64
+	// Key decides which; gateways with the same follow the same. Required.
+	Key []byte
+	// Ignore tells requests that are not followed at all; nil: none.
+	Ignore func(*http.Request) bool
 	// Roots verify the endpoint; nil: the system's.
 	Roots *x509.CertPool
 	// Version and Instance name this process.
@@ -57,11 +59,8 @@ type Config struct {
 type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   oteltrace.Tracer
+	ignore   func(*http.Request) bool
 }
-
-// contexts reads what a router or a caller may have sent; of two forms, W3C's
-// counts.
-var contexts = propagation.NewCompositeTextMapPropagator(b3.New(), propagation.TraceContext{})
 
 // Open returns a Tracer that exports in the background until Close. Its error is
 // about the configuration: that nothing answers at the endpoint is none.
@@ -80,12 +79,12 @@ func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	}
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.Share))),
+		sdktrace.WithSampler(sampler(cfg.Key, cfg.Share)),
 		sdktrace.WithResource(resource.NewSchemaless(
 			semconv.ServiceName("mtls-authz"), semconv.ServiceVersion(cfg.Version), semconv.ServiceInstanceID(cfg.Instance))),
 	)
 	otel.SetErrorHandler(complaints(cfg.Log))
-	return &Tracer{provider, provider.Tracer(scope)}, nil
+	return &Tracer{provider, provider.Tracer(scope), cfg.Ignore}, nil
 }
 
 // complaints logs at most one line a minute. The text of an export's error names
@@ -114,20 +113,26 @@ func (t *Tracer) Handler(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := contexts.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := t.tracer.Start(ctx, "authorize", oteltrace.WithSpanKind(oteltrace.SpanKindServer))
+		if t.ignore != nil && t.ignore(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx, span := t.tracer.Start(extract(r.Context(), r.Header), "authorize", oteltrace.WithSpanKind(oteltrace.SpanKindServer))
 		defer span.End()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// Transport follows leg 3. The request goes on with the context of its span, in
-// the forms that it came with.
+// Transport follows leg 3. A request that is followed goes on with the context of
+// its span.
 func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 	if t == nil {
 		return next
 	}
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if !oteltrace.SpanFromContext(r.Context()).IsRecording() {
+			return next.RoundTrip(r)
+		}
 		ctx, span := t.tracer.Start(r.Context(), "leg 3", oteltrace.WithSpanKind(oteltrace.SpanKindClient))
 		defer span.End()
 		r = r.Clone(ctx)
@@ -145,19 +150,6 @@ func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func inject(ctx context.Context, h http.Header) {
-	carrier := propagation.HeaderCarrier(h)
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	if h.Get("X-B3-Traceid") != "" {
-		b3.New(b3.WithInjectEncoding(b3.B3MultipleHeader)).Inject(ctx, carrier)
-		// The parent that it names is not ours.
-		h.Del("X-B3-Parentspanid")
-	}
-	if h.Get("B3") != "" {
-		b3.New(b3.WithInjectEncoding(b3.B3SingleHeader)).Inject(ctx, carrier)
-	}
-}
 
 // Step begins a step of the walk of the request that ctx belongs to; end tells
 // how it ended. Without a Tracer it does nothing.
