@@ -194,6 +194,22 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	assert.NotContains(t, err.Error(), "SECRET")
 }
 
+// Spans tell who calls whom, and the headers of an export are secrets.
+func TestTracesGoOverTheNetworkEncrypted(t *testing.T) {
+	for endpoint, taken := range map[string]bool{
+		"https://collector.example.com": true, "http://localhost:4318": true, "http://127.0.0.1:4318": true, "http://127.9.9.9": true, "http://[::1]:4318": true,
+		"http://collector.example.com": false, "http://collector.apps.internal:4318": false, "http://10.0.0.1": false, "http://localhost.example.com": false,
+		"http://0.0.0.0:4318": false, "http://user:SECRET@10.0.0.1": false, "grpc://localhost:4317": false,
+	} {
+		_, err := settings.Load(minimal(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}))
+		assert.Equal(t, taken, err == nil, endpoint)
+		if err != nil {
+			assert.Contains(t, err.Error(), "OTEL_EXPORTER_OTLP_ENDPOINT")
+			assert.NotContains(t, err.Error(), "SECRET")
+		}
+	}
+}
+
 // A token that nothing is done with would be believed to protect.
 func TestATokenIsForAServer(t *testing.T) {
 	for _, where := range []string{"", "/bundles/company", "bundle.tar.gz"} {

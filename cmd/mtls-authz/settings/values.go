@@ -164,6 +164,10 @@ func (s *Settings) setTraceEndpoint(v string) error {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return errors.New("expected the URL of a collector that takes OTLP over HTTP, such as https://collector.example.com")
 	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		// Spans tell who calls whom, and the headers are secrets.
+		return fmt.Errorf("http to %q would go over the network in clear; expected https, or http to a collector on localhost", u.Host)
+	}
 	s.TraceEndpoint = u.JoinPath("v1/traces").String()
 	return nil
 }
