@@ -137,3 +137,14 @@ func TestBundles(t *testing.T) {
 	assert.Regexp(t, "^fail bad.rego:1", look(t, backing.Config{Bundle: good, Candidate: bad}, "candidate")["POLICY_CANDIDATE"])
 	assert.Regexp(t, "^skipped not set", look(t, backing.Config{}, "bundle")["POLICY_BUNDLE"])
 }
+
+func TestTheCollector(t *testing.T) {
+	answers := func(status int, err error) backing.Config {
+		return backing.Config{Collector: func(context.Context) (int, error) { return status, err }}
+	}
+	assert.Regexp(t, "^skipped OTEL_EXPORTER_OTLP_ENDPOINT is not set", look(t, backing.Config{}, "collector")[""])
+	for status, want := range map[int]string{200: "^ok takes spans", 401: "^fail it answers 401", 403: "^fail", 302: "^fail", 404: "^fail it answers 404", 405: "^fail", 503: "^fail"} {
+		assert.Regexp(t, want, look(t, answers(status, nil), "collector")[""])
+	}
+	assert.Regexp(t, "^fail .*refused; spans are dropped", look(t, answers(0, errors.New("refused")), "collector")[""])
+}

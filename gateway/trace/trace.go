@@ -12,9 +12,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -66,14 +68,7 @@ type Tracer struct {
 // about the configuration: that nothing answers at the endpoint is none.
 func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	exporter, err := otlptracehttp.New(ctx,
-		otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithHeaders(cfg.Headers),
-		// No proxy of the environment, no redirect: spans tell who calls whom, and
-		// the headers may be secrets.
-		otlptracehttp.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
-			Timeout:       10 * time.Second,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}))
+		otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithHeaders(cfg.Headers), otlptracehttp.WithHTTPClient(cfg.client()))
 	if err != nil {
 		return nil, fmt.Errorf("the exporter of spans: %w", err)
 	}
@@ -85,6 +80,41 @@ func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	)
 	otel.SetErrorHandler(complaints(cfg.Log))
 	return &Tracer{provider, provider.Tracer(scope), cfg.Ignore}, nil
+}
+
+// client goes through no proxy of the environment and follows no redirect: spans
+// tell who calls whom, and the headers may be secrets.
+func (cfg Config) client() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Ask exports no span, as spans are exported, and returns the status of the answer.
+// Its error does not show the endpoint.
+func Ask(ctx context.Context, cfg Config) (status int, err error) {
+	// The empty text is a message without spans.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, cfg.Endpoint, http.NoBody)
+	if err != nil {
+		return 0, errors.New("the endpoint is no URL")
+	}
+	r.Header.Set("Content-Type", "application/x-protobuf")
+	for name, value := range cfg.Headers {
+		r.Header.Set(name, value)
+	}
+	client := cfg.client()
+	defer client.CloseIdleConnections()
+	res, err := client.Do(r) //nolint:gosec // to where the operator has spans exported
+	var named *url.Error
+	switch {
+	case errors.As(err, &named):
+		return 0, named.Err
+	case err != nil:
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
 }
 
 // complaints logs at most one line a minute. The text of an export's error names

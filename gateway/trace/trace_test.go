@@ -301,6 +301,31 @@ func TestTheCollectorIsAway(t *testing.T) {
 	assert.NotContains(t, log.String(), "SECRET")
 }
 
+// The collector is asked as it is told: with the headers, and without following it
+// elsewhere.
+func TestAskingTheCollector(t *testing.T) {
+	s := newSink(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	cfg := trace.Config{Endpoint: s.URL + "/v1/traces", Headers: map[string]string{"Authorization": "Bearer SECRET"}, Roots: roots}
+	status, err := trace.Ask(t.Context(), cfg)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Equal(t, "Bearer SECRET", s.auth)
+	assert.Empty(t, s.spans)
+	_, err = trace.Ask(t.Context(), trace.Config{Endpoint: cfg.Endpoint})
+	require.Error(t, err, "its certificate is not trusted")
+	elsewhere := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(elsewhere.Close)
+	status, err = trace.Ask(t.Context(), trace.Config{Endpoint: elsewhere.URL, Roots: roots})
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusTemporaryRedirect, status)
+	s.Close()
+	_, err = trace.Ask(t.Context(), trace.Config{Endpoint: "https://user:SECRET@" + s.Listener.Addr().String()})
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "SECRET")
+}
+
 // lockedBuffer is a log that is read while it is written.
 type lockedBuffer struct {
 	mu  sync.Mutex

@@ -108,7 +108,7 @@ func (c Command) checks(ctx context.Context, p *patient, environ Environ) []doct
 		edge.Checks(p.edge(ctx, environ.value("CF_INSTANCE_PORTS"))),
 		backing.Checks(backing.Config{
 			Store: p.server, StoreHost: hostOf(s.StoreURL), Newest: newest, OnCF: onCF, Redis: p.shared(),
-			Bundle: p.bundle(s.PolicyBundle), Candidate: p.bundle(s.PolicyCandidate),
+			Bundle: p.bundle(s.PolicyBundle), Candidate: p.bundle(s.PolicyCandidate), Collector: p.collector(),
 		}),
 		bound.Checks(bound.Config{
 			Bindings: p.bindings, BindingsErr: p.bindingsErr, GatewayURL: s.GatewayURL, Seen: p.seen(),
