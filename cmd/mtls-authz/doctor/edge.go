@@ -40,8 +40,11 @@ func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Cont
 	if cfg.Certificate == nil {
 		return nil, errors.New("there is no certificate to probe with: run it where CF_INSTANCE_CERT and CF_INSTANCE_KEY are")
 	}
-	if err := errors.Join(p.bindingsErr, cfg.RootsErr); err != nil {
-		return nil, err
+	if p.bindingsErr != nil {
+		return nil, errors.New("the store has not told what is bound: see store below")
+	}
+	if cfg.RootsErr != nil {
+		return nil, cfg.RootsErr
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
