@@ -105,7 +105,7 @@ func (c Command) checks(ctx context.Context, p *patient, environ Environ) []doct
 			Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious,
 			ReadUsername: s.ReadUsername, ReadPassword: s.ReadPassword, MACKey: s.CacheMACKey,
 		}),
-		edge.Checks(p.edge(ctx, environ.value("CF_INSTANCE_PORTS"))),
+		edge.Checks(p.edge(ctx)),
 		backing.Checks(backing.Config{
 			Store: p.server, StoreHost: hostOf(s.StoreURL), Newest: newest, OnCF: onCF, Redis: p.shared(),
 			Bundle: p.bundle(s.PolicyBundle), Candidate: p.bundle(s.PolicyCandidate), Collector: p.collector(),

@@ -15,10 +15,10 @@ import (
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-func (p *patient) edge(ctx context.Context, ports string) edge.Config {
+func (p *patient) edge(ctx context.Context) edge.Config {
 	cfg := edge.Config{
 		GatewayHost: p.GatewayHost(), Address: p.RouterAddress.For, Routers: p.RouterAddress.Values(), Assumed: p.AssumeRouterTrust,
-		Others: p.others(), Ports: ports, Port: p.Port,
+		Others: p.others(), Ports: p.InstancePorts, Port: p.Port,
 	}
 	for _, b := range p.bindings {
 		cfg.Routes = append(cfg.Routes, edge.Route{Binding: b.ID, Host: b.Host(), Path: b.Path()})

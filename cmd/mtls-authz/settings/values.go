@@ -121,18 +121,29 @@ func files(field func(*Settings) *[]identity.File) func(*Settings, string) error
 }
 
 func (s *Settings) setGatewayURL(v string) error {
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
-		return errors.New("expected https://host without a path, a query or a slash at the end")
+	if err := checkOrigin(v, "https://mtls-authz.apps.example.com"); err != nil {
+		return err
 	}
 	s.GatewayURL = strings.ToLower(v)
 	return nil
 }
 
-func (s *Settings) setCFAPIURL(v string) error {
+// checkOrigin takes a URL that is a scheme and a host.
+func checkOrigin(v, example string) error {
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
-		return errors.New("expected https://host without a path, a query or a slash at the end, such as https://api.example.com")
+	if err == nil && u.Scheme == "https" && v == "https://"+u.Host && isHost(u.Hostname()) {
+		return nil
+	}
+	const expected = "expected https://host without a path, a query or a slash at the end, such as "
+	if err != nil || u.User != nil || u.RawQuery != "" { // which may be secrets
+		return errors.New(expected + example)
+	}
+	return fmt.Errorf("%q: %s", v, expected+example)
+}
+
+func (s *Settings) setCFAPIURL(v string) error {
+	if err := checkOrigin(v, "https://api.example.com"); err != nil {
+		return err
 	}
 	s.CFAPIURL = strings.ToLower(v)
 	return nil
