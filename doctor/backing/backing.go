@@ -68,6 +68,8 @@ func (cfg Config) store(ctx context.Context) []doctor.Finding {
 	switch {
 	case errors.Is(err, state.ErrNone), errors.Is(err, state.ErrEmpty):
 		return []doctor.Finding{doctor.Unknown("", "SQLite: "+err.Error(), "run it where the gateway runs: cf ssh mtls-authz, or set STORE_URL to PostgreSQL")}
+	case err != nil && cfg.StoreHost == "":
+		return []doctor.Finding{doctor.Bad("", err.Error(), "STORE_URL or DATA_DIR must lead to the SQLite database that a gateway has made, and this user must be able to read it; else restore it from a backup")}
 	case err != nil:
 		return []doctor.Finding{doctor.Bad("", err.Error(), "check STORE_URL or the bound service, the security group, and the server's log")}
 	}

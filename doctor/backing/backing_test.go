@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func look(t *testing.T, cfg backing.Config, item string) map[string]string {
 		if c.Item != item {
 			continue
 		}
-		for _, f := range doctor.Run(t.Context(), []doctor.Check{c}, nil).Findings {
+		for _, f := range doctor.Run(t.Context(), []doctor.Check{c}, nil, nil).Findings {
 			said[f.About] = f.Status.String() + " " + f.Found
 			assert.True(t, f.Fix != "" || f.Status == doctor.OK || f.Status == doctor.Skipped, "%v has no fix", f)
 		}
@@ -82,6 +83,30 @@ func TestAStoreThatCannotBeAsked(t *testing.T) {
 	assert.Regexp(t, "^skipped version 4; .*read-only", look(t, unknown, "store")["schema"])
 	unknown.Newest = nil
 	assert.Regexp(t, "^ok version 4$", look(t, unknown, "store")["schema"])
+}
+
+// What is wrong with a file is no network's fault, and a server that ends what is not
+// TLS wants TLS.
+func TestTheFixFitsTheServer(t *testing.T) {
+	fix := func(cfg backing.Config, item string) string {
+		for _, c := range backing.Checks(cfg) {
+			if c.Item == item {
+				return doctor.Run(t.Context(), []doctor.Check{c}, nil, nil).Findings[0].Fix
+			}
+		}
+		return ""
+	}
+	damaged := backing.Config{Store: func(context.Context) (state.Server, error) {
+		return state.Server{}, errors.New("file is not a database")
+	}}
+	assert.NotContains(t, fix(damaged, "store"), "security group")
+	assert.Contains(t, fix(damaged, "store"), "DATA_DIR")
+	damaged.StoreHost = "db.example.com"
+	assert.Contains(t, fix(damaged, "store"), "security group")
+
+	ends := func(r *backing.Redis) { r.Ping = func(context.Context) error { return fmt.Errorf("read: %w", io.EOF) } }
+	assert.Contains(t, fix(redis(func(r *backing.Redis) { ends(r); r.TLS = false }, ""), "redis"), "rediss://")
+	assert.NotContains(t, fix(redis(ends, ""), "redis"), "rediss://")
 }
 
 func TestSQLiteOnCloudFoundryIsLost(t *testing.T) {

@@ -106,7 +106,7 @@ func Ask(ctx context.Context, cfg Config) (status int, err error) {
 	}
 	client := cfg.client()
 	defer client.CloseIdleConnections()
-	res, err := client.Do(r) //nolint:gosec // to where the operator has spans exported
+	res, err := client.Do(r)
 	var named *url.Error
 	switch {
 	case errors.As(err, &named):
