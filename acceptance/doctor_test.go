@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -187,7 +188,7 @@ func TestDoctor(t *testing.T) {
 			`ok +signature strictness +`, `ok +store +server: PostgreSQL 1\d`, `ok +redis +eviction: maxmemory-policy allkeys-lru`, `ok +candidate +POLICY_CANDIDATE: loads`,
 			`ok +gateway URL +https://mtls-authz.apps.identity: 1 binding`, `\d+ ok, 0 warn, 0 fail, 6 skipped`,
 		} {
-			assert.Regexp(t, `(?m)^`+line, end.stdout)
+			assert.Regexp(t, `(?m)^`+line, continued.ReplaceAllString(end.stdout, " "))
 		}
 	})
 
@@ -267,6 +268,9 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
+// continued begins a line of the table that goes on with the one before.
+var continued = regexp.MustCompile(`\n {20,}`)
+
 // valueOf is a setting of an environment, with its name.
 func valueOf(environ []string, name string) string {
 	for _, entry := range environ {
@@ -314,4 +318,28 @@ func TestNoProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	), "doctor", "--reconcile")
 	assert.Positive(t, dialled.Load())
 	assert.Zero(t, proxied.Load())
+}
+
+// A person who watches sees that something happens, in lines no wider than the
+// terminal; a program that reads gets the report alone.
+func TestDoctorOnATerminal(t *testing.T) {
+	t.Parallel()
+	environ := complete(t, "PATH="+os.Getenv("PATH"), "TERM=xterm")
+	plain := execute(t, environ, "doctor", "--json")
+	assert.True(t, json.Valid([]byte(plain.stdout)))
+	assert.NotContains(t, plain.stderr, "looking at")
+
+	command := exec.CommandContext(t.Context(), "script", "-qec", "stty cols 80; '"+binary+"' doctor", "/dev/null")
+	command.Dir, command.Env = t.TempDir(), environ
+	shown, err := command.CombinedOutput()
+	var failed *exec.ExitError // an item fails
+	require.ErrorAs(t, err, &failed, string(shown))
+	assert.Regexp(t, `looking at \d+ items \.\.\.`, string(shown))
+	assert.Regexp(t, `\d of \d+: [a-z]+`, string(shown))
+	_, table, _ := strings.Cut(string(shown), "STATUS")
+	for line := range strings.Lines(table) {
+		if line = strings.TrimRight(line, "\r\n"); strings.Contains(strings.TrimSpace(line), " ") && !strings.Contains(line, `[{"`) && !strings.Contains(line, "/") {
+			assert.LessOrEqual(t, len([]rune(line)), 80, line)
+		}
+	}
 }

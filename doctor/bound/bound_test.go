@@ -125,7 +125,7 @@ func run(t *testing.T, cfg bound.Config, item string) []doctor.Finding {
 	t.Helper()
 	for _, c := range bound.Checks(cfg) {
 		if c.Item == item {
-			return doctor.Run(t.Context(), []doctor.Check{c}, nil).Findings
+			return doctor.Run(t.Context(), []doctor.Check{c}, nil, nil).Findings
 		}
 	}
 	t.Fatalf("no item %q", item)

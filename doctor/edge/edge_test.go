@@ -100,7 +100,7 @@ func lookUntil(ctx context.Context, t *testing.T, cfg edge.Config, item string) 
 	t.Helper()
 	for _, c := range edge.Checks(cfg) {
 		if c.Item == item {
-			found := doctor.Run(ctx, []doctor.Check{c}, nil).Findings
+			found := doctor.Run(ctx, []doctor.Check{c}, nil, nil).Findings
 			require.NotEmpty(t, found)
 			return found
 		}
