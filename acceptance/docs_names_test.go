@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -129,6 +130,27 @@ func TestBlocksOfTheOperatorsGuideParse(t *testing.T) {
 	}
 	assert.Positive(t, count["json"])
 	assert.Positive(t, count["yaml"])
+	for _, b := range blocksOf(documents(t)["../docs/observability.md"]) {
+		if b.language != "yaml" {
+			continue
+		}
+		var prometheus struct {
+			Jobs []struct {
+				Name    string `json:"job_name"`
+				Headers map[string]struct{ Values []string }
+				Static  []struct{ Labels map[string]string } `json:"static_configs"`
+			} `json:"scrape_configs"`
+		}
+		require.NoError(t, util.Unmarshal([]byte(strings.ReplaceAll(b.text, "http_headers", "headers")), &prometheus))
+		require.Len(t, prometheus.Jobs, 2)
+		for i, job := range prometheus.Jobs {
+			index := fmt.Sprint(i)
+			assert.True(t, strings.HasSuffix(job.Name, "-"+index) && strings.HasSuffix(job.Headers["X-CF-App-Instance"].Values[0], ":"+index), "%+v", job)
+			assert.Equal(t, map[string]string{"job": "mtls-authz", "instance": index}, job.Static[0].Labels, "as alert rules and dashboard want it")
+		}
+		count["scrapes"]++
+	}
+	assert.Positive(t, count["scrapes"])
 	for _, name := range []string{"alerts.yml", "dashboard.json"} {
 		text, err := os.ReadFile(filepath.Join("..", "docs", "observability", name))
 		require.NoError(t, err)

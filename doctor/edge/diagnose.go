@@ -30,10 +30,10 @@ var rejected = []syscall.Errno{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, sysca
 
 // notReached is about a server that takes no connection.
 func notReached(err error, e Endpoint) (found, fix string) {
-	allow := "a security group must let the gateway's space reach it: cf create-security-group and cf bind-security-group with " + rules(e.Address) + ", then restart the app, as running ones may not get new rules; "
 	if errors.As(err, new(*net.DNSError)) {
 		return "the name does not resolve", "DNS must know the host in " + e.Setting + " from where the gateway runs"
 	}
+	allow := "a security group must let the gateway's space reach it: cf create-security-group and cf bind-security-group with " + rules(e.Address) + ", then restart the app, as running ones may not get new rules; "
 	if isTimeout(err) {
 		return "no answer in time: a firewall drops what is sent, or nobody has this address", allow + "else look at firewalls on the way, and whether " + e.Setting + " names the right address"
 	}
