@@ -77,14 +77,10 @@ func extract(ctx context.Context, h http.Header) context.Context {
 }
 
 // inject writes the context of a span that is followed, in the forms in which one
-// came; W3C's if none did. A request that is not followed goes on as it came: it is
-// not for the gateway to say that the app must not follow it.
+// came; W3C's if none did.
 func inject(ctx context.Context, h http.Header) {
-	span := oteltrace.SpanContextFromContext(ctx)
-	if !span.IsSampled() {
-		return
-	}
-	ctx = oteltrace.ContextWithSpanContext(context.Background(), span) // what was left open is decided
+	// Not ctx itself: what it leaves open is decided.
+	ctx = oteltrace.ContextWithSpanContext(context.Background(), oteltrace.SpanContextFromContext(ctx))
 	carrier := propagation.HeaderCarrier(h)
 	several, single := h.Get("X-B3-Traceid") != "", h.Get("B3") != ""
 	if several {

@@ -154,7 +154,8 @@ func (t *Tracer) Handler(next http.Handler) http.Handler {
 }
 
 // Transport follows leg 3. A request that is followed goes on with the context of
-// its span.
+// its span, any other as it came: it is not for the gateway to say that the app must
+// not follow it.
 func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 	if t == nil {
 		return next
