@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mtls-authz/mtls-authz/directory"
 	"github.com/mtls-authz/mtls-authz/directory/controller"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/playground/capi"
 )
@@ -178,24 +180,152 @@ func TestNamesThatNobodyUsesAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	frontend := w.of("app:frontend")
 	require.NoError(t, w.look())
-	require.NoError(t, w.Resolve(t.Context(), nil, true))
-	_, known := w.store.Names().Book().Page().Look(frontend)
-	require.False(t, known)
+	for _, known := range []bool{true, false} { // the first time, another gateway may know better
+		require.NoError(t, w.Resolve(t.Context(), nil))
+		_, still := w.store.Names().Book().Page().Look(frontend)
+		require.Equal(t, known, still)
+	}
 }
 
+// What Cloud Controller does not tell of one name does not keep those of others
+// from being told: neither new ones, nor what has changed.
+func TestOneNameThatCannotBeTold(t *testing.T) {
+	large := `{"pagination":{"total_pages":1},"resources":"` + strings.Repeat("x", 33<<20) + `"}`
+	for name, fault := range map[string]capi.Fault{
+		"refused": {Path: "/v3/apps", Status: 400}, "too long": {Path: "/v3/apps", Status: 414}, "a long answer": {Path: "/v3/apps", Status: 200, Body: large},
+	} {
+		for _, kind := range []string{"by name", "among many", "by label"} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				w := newWorld(t)
+				fault := fault
+				other := w.of("app:monitoring/scraper")
+				asked := w.of("app:frontend")
+				switch kind {
+				case "by name":
+					fault.Query = "frontend"
+				case "among many":
+					for n := range 10 {
+						w.of("app:none" + strconv.Itoa(n))
+					}
+					fault.Query = shop
+				case "by label":
+					asked = w.labelled("shop", "team=payments")
+					fault.Query = shop
+				}
+				require.NoError(t, w.look())
+				w.cloud.Fail(fault)
+				w.cloud.Delete(capi.Apps, blue)
+				w.cloud.Put(capi.Apps, capi.Entity{GUID: green, Name: "frontend", Parent: shop, Labels: map[string]string{"team": "payments"}})
+				w.cloud.Rename(capi.Apps, map[string]string{scraper: "scraper-old"})
+				fresh := w.of("space:shop")
+				require.ErrorIs(t, w.look(), controller.ErrRefused)
+				w.standsFor(asked, blue) // as before
+				w.standsFor(other, "-"+scraper)
+				w.standsFor(fresh, shop)
+				w.cloud.Fail(capi.Fault{})
+				require.NoError(t, w.look())
+				w.standsFor(asked, green)
+			})
+		}
+	}
+}
+
+// Nor does one that brings Cloud Controller down: each time another part is looked
+// up before.
+func TestOneNameThatBringsItDown(t *testing.T) {
+	w := newWorld(t)
+	var all []names.Reference
+	for n := range 5 * 40 {
+		space := fmt.Sprintf("6755b19d-c543-4e0c-a4b3-0000000f%04x", n)
+		w.cloud.Put(capi.Spaces, capi.Entity{GUID: space, Name: "space-" + strconv.Itoa(n), Parent: acme})
+		w.cloud.Put(capi.Apps, capi.Entity{GUID: fmt.Sprintf("d76446a1-f429-4444-8797-0000000f%04x", n), Name: "app", Parent: space})
+		all = append(all, w.of("app:space-"+strconv.Itoa(n)+"/app"))
+	}
+	w.cloud.Fail(capi.Fault{Path: "/v3/apps", Query: "0f0003", Status: 500})
+	told := func() (n int) {
+		for _, r := range all {
+			if found, _ := w.store.Names().Book().Page().Look(r); len(found.Holders) > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	for round := 0; told() < 150; round++ {
+		require.Less(t, round, 100)
+		require.ErrorIs(t, w.look(), controller.ErrUnavailable)
+		w.wait(time.Hour)
+	}
+}
+
+// The log says what is wrong when that changes, and not each time.
+func TestWhatIsLogged(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Interval, w.cfg.Now = 20*time.Millisecond, nil
+	w.of("app:frontend")
+	foreign := names.Name{Kind: names.Space, Space: "shop"}.From(guid(theirs), guid(shop)) // the guid of no org
+	w.add(foreign)
+	d := directory.New(w.cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.Run(ctx) }()
+	says := func(times int, text string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Count(w.log.String(), text) == times }, time.Minute, 10*time.Millisecond, text)
+	}
+	says(1, "orgs that are not there for CF_CLIENT_ID")
+	require.Contains(t, w.log.String(), theirs)
+	for range 20 {
+		d.Label(grants.App, guid(blue)) // another job, which goes well
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.cloud.Fail(down)
+	says(1, "answered 500")
+	require.Equal(t, 1, strings.Count(w.log.String(), "orgs that are not there"))
+	require.NotContains(t, w.log.String(), "looked up again")
+	stop()
+	<-ended
+}
+
+// What is not shown may be hidden.
+func TestAHiddenAppIsNotSaidToBeDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Scope("cloud_controller.read")
+	w.cloud.Hide(acme, true)
+	d := directory.New(w.cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.Run(ctx) }()
+	require.Zero(t, d.Label(grants.App, guid(blue)))
+	require.Eventually(t, func() bool { return w.cloud.Calls("/v3/apps") > 0 }, time.Minute, 10*time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // until it has been remembered
+	require.Zero(t, d.Label(grants.App, guid(blue)))
+	stop()
+	<-ended
+}
+
+// Of spaces with many names the list is read, of others the names are asked for.
 func TestThousandsOfNames(t *testing.T) {
 	w := newWorld(t)
 	want := map[names.Reference]string{}
-	for i := range 400 {
-		id, name := fmt.Sprintf("d76446a1-f429-4444-8797-0000000f%04x", i), "app-"+strconv.Itoa(i)
-		w.cloud.Put(capi.Apps, capi.Entity{GUID: id, Name: name, Parent: shop})
-		want[w.of("app:"+name)] = id
+	add := func(n int, space, spaceName string) {
+		id, name := fmt.Sprintf("d76446a1-f429-4444-8797-0000000f%04x", n), "app-"+strconv.Itoa(n)
+		w.cloud.Put(capi.Apps, capi.Entity{GUID: id, Name: name, Parent: space})
+		want[w.of("app:"+spaceName+"/"+name)] = id
+	}
+	for n := range 400 {
+		add(n, shop, "shop")
+	}
+	for n := range 300 {
+		space, name := fmt.Sprintf("6755b19d-c543-4e0c-a4b3-0000000f%04x", n), "space-"+strconv.Itoa(n)
+		w.cloud.Put(capi.Spaces, capi.Entity{GUID: space, Name: name, Parent: acme})
+		add(1000+n, space, name)
 	}
 	require.NoError(t, w.look())
 	for reference, id := range want {
 		w.standsFor(reference, id)
 	}
-	require.LessOrEqual(t, w.cloud.Calls("/v3/apps"), 20, "in batches")
+	require.Equal(t, 1+300/50, w.cloud.Calls("/v3/apps"), "in batches")
+	require.Equal(t, 1, w.cloud.Calls("/v3/spaces"))
 	for _, call := range w.cloud.Queries() {
 		require.Less(t, len(call), 8000)
 	}
@@ -218,6 +348,8 @@ func TestTooManyAppsBearALabel(t *testing.T) {
 func TestRun(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.Interval, w.cfg.Now = 300*time.Millisecond, nil
+	registry := prometheus.NewRegistry()
+	w.cfg.Metrics = registry
 	d := directory.New(w.cfg)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -235,6 +367,12 @@ func TestRun(t *testing.T) {
 	require.Eventually(t, holds(green), time.Minute, 10*time.Millisecond)
 	stop()
 	<-ended
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	require.Equal(t, "mtls_authz_name_lookups_total", families[0].GetName())
+	require.GreaterOrEqual(t, families[0].GetMetric()[0].GetCounter().GetValue(), 1.0, "complete ones")
+	require.Equal(t, "mtls_authz_names_missing", families[1].GetName())
+	require.Zero(t, families[1].GetMetric()[0].GetGauge().GetValue())
 }
 
 // Labels are for people: they come when they come, and nobody waits.
@@ -248,19 +386,19 @@ func TestLabels(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.Run(ctx) }()
-	await := func(kind grants.Kind, id string, want directory.Label) {
+	await := func(kind grants.Kind, id string, want display.Label) {
 		t.Helper()
 		require.Eventually(t, func() bool { return d.Label(kind, guid(id)) == want }, time.Minute, 10*time.Millisecond)
 	}
-	await(grants.App, blue, directory.Label{Name: "frontend", Space: guid(shop), Org: guid(acme)})
-	await(grants.Space, shop, directory.Label{Name: "shop", Space: guid(shop), Org: guid(acme)})
-	await(grants.Org, acme, directory.Label{Name: "acme", Org: guid(acme)})
-	await(grants.Org, globex, directory.Label{Name: "globex", Org: guid(globex)})
-	await(grants.App, green, directory.Label{Gone: start})
+	await(grants.App, blue, display.Label{Name: "frontend", Space: guid(shop), Org: guid(acme)})
+	await(grants.Space, shop, display.Label{Name: "shop", Space: guid(shop), Org: guid(acme)})
+	await(grants.Org, acme, display.Label{Name: "acme", Org: guid(acme)})
+	await(grants.Org, globex, display.Label{Name: "globex", Org: guid(globex)})
+	await(grants.App, green, display.Label{Gone: start})
 	w.cloud.Delete(capi.Apps, blue)
 	w.wait(time.Hour)
 	later := w.clock()
-	await(grants.App, blue, directory.Label{Name: "frontend", Space: guid(shop), Org: guid(acme), Gone: later})
+	await(grants.App, blue, display.Label{Name: "frontend", Space: guid(shop), Org: guid(acme), Gone: later})
 	w.cloud.Fail(down)
 	w.wait(time.Hour)
 	require.Equal(t, "shop", d.Label(grants.Space, guid(shop)).Name)

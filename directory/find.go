@@ -2,223 +2,111 @@ package directory
 
 import (
 	"context"
-	"encoding/json"
-	"maps"
-	"net/url"
+	"errors"
+	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/mtls-authz/mtls-authz/directory/census"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-const (
-	orgsPath   = "/v3/organizations"
-	spacesPath = "/v3/spaces"
-	appsPath   = "/v3/apps"
-
-	// maxValues and maxBytes bound a list of values in a query: servers in between
-	// take lines of 8 KiB.
-	maxValues = 50
-	maxBytes  = 3000
-)
-
-// guid is one of Cloud Controller's; zero where it is none that a certificate
-// could hold.
-type guid struct{ identity.GUID }
-
-// UnmarshalText implements [encoding.TextUnmarshaler].
-func (g *guid) UnmarshalText(text []byte) (err error) {
-	if g.GUID, err = identity.ParseGUID(string(text)); err != nil {
-		g.GUID = identity.GUID{} // one such thing must not hide all others
-	}
-	return nil
-}
-
-// resource is an org, a space or an app in a list.
-type resource struct {
-	ID            guid   `json:"guid"`
-	Name          string `json:"name"`
-	Relationships struct {
-		Space, Organization struct {
-			Data struct {
-				ID guid `json:"guid"`
-			} `json:"data"`
-		}
-	} `json:"relationships"`
-	Metadata struct {
-		Labels map[string]string `json:"labels"`
-	} `json:"metadata"`
-}
-
-func (r resource) space() identity.GUID { return r.Relationships.Space.Data.ID.GUID }
-func (r resource) org() identity.GUID   { return r.Relationships.Organization.Data.ID.GUID }
-
-// list is a page.
-type list struct {
-	Resources []resource `json:"resources"`
-	Included  struct {
-		Spaces []resource `json:"spaces"`
-		Orgs   []resource `json:"organizations"`
-	} `json:"included"`
-}
-
-func (d *Directory) list(ctx context.Context, path string, query url.Values, found func(list)) error {
-	return d.cfg.Lister.List(ctx, path, query, func(raw json.RawMessage) error {
-		var page list
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return err
-		}
-		page.Resources = slices.DeleteFunc(page.Resources, func(r resource) bool { return r.ID.IsZero() })
-		found(page)
-		return nil
-	})
-}
-
-// placed is a name in a space or an org.
-type placed struct {
-	in   identity.GUID
-	name string
-}
-
-// find returns what bears each name; names of orgs that the client cannot see are
-// left out. What an answer holds that was not asked for counts for nobody.
+// find returns what bears each name. Names of which that cannot be told are left
+// out, and the error says why: what they stood for stays. What an answer holds that
+// was not asked for counts for nobody.
 func (d *Directory) find(ctx context.Context, wanted []names.Reference) (map[names.Reference][]identity.GUID, error) {
-	wanted, err := d.visible(ctx, wanted)
-	if err != nil {
-		return nil, err
-	}
-	var inOrgs []placed
-	for _, r := range wanted {
-		if r.Name.Space != "" {
-			inOrgs = append(inOrgs, placed{r.Org, r.Name.Space})
-		}
-	}
-	spaces, err := d.named(ctx, spacesPath, "organization_guids", inOrgs, resource.org)
-	if err != nil {
-		return nil, err
-	}
+	wanted, problem := d.visible(ctx, wanted)
+	spaces := census.Spaces(d.cfg.Lister)
+	spaces.Take(ctx, spacesOf(wanted))
 	spaceOf := func(r names.Reference) identity.GUID {
 		if r.Name.Space == "" {
 			return r.Space
 		}
-		return spaces[placed{r.Org, r.Name.Space}]
+		return spaces.Found[census.Placed{In: r.Org, Name: r.Name.Space}]
 	}
-	var inSpaces []placed
+	apps, labelled := census.Apps(d.cfg.Lister), newLabelled()
+	apps.Each = labelled.see
+	var inSpaces []census.Placed
 	for _, r := range wanted {
-		if space := spaceOf(r); r.Name.Kind == names.App && !space.IsZero() {
-			inSpaces = append(inSpaces, placed{space, r.Name.App})
+		space := spaceOf(r)
+		switch {
+		case space.IsZero():
+		case r.Name.Kind == names.App:
+			inSpaces = append(inSpaces, census.Placed{In: space, Name: r.Name.App})
+		case labelled.want(r, space):
+			inSpaces = append(inSpaces, census.Placed{In: space})
 		}
 	}
-	apps, err := d.named(ctx, appsPath, "space_guids", inSpaces, resource.space)
-	if err != nil {
-		return nil, err
-	}
+	apps.Take(ctx, inSpaces)
 	found := make(map[names.Reference][]identity.GUID, len(wanted))
 	for _, r := range wanted {
-		one := spaceOf(r)
-		if r.Name.Kind == names.App {
-			one = apps[placed{one, r.Name.App}]
-		}
-		found[r] = nil
-		if !one.IsZero() {
-			found[r] = []identity.GUID{one}
+		space := spaceOf(r)
+		switch {
+		case r.Name.Space != "" && !spaces.Told(census.Placed{In: r.Org, Name: r.Name.Space}):
+		case r.Name.Kind == names.Space || space.IsZero():
+			found[r] = present(space)
+		case r.Name.Kind == names.App && apps.Told(census.Placed{In: space, Name: r.Name.App}):
+			found[r] = present(apps.Found[census.Placed{In: space, Name: r.Name.App}])
+		case r.Name.Kind == names.Labelled && apps.Told(census.Placed{In: space}):
+			found[r] = labelled.bearers[r]
 		}
 	}
-	return found, d.addLabelled(ctx, found)
+	return found, errors.Join(problem, spaces.Why, apps.Why)
 }
 
-// visible are the references of orgs that the client can see.
-func (d *Directory) visible(ctx context.Context, wanted []names.Reference) ([]names.Reference, error) {
-	orgs := make([]identity.GUID, len(wanted))
-	for i, r := range wanted {
-		orgs[i] = r.Org
+// present is what bears a name, if it is there.
+func present(id identity.GUID) []identity.GUID {
+	if id.IsZero() {
+		return nil
 	}
-	there, err := d.existing(ctx, map[string][]identity.GUID{orgsPath: orgs})
-	return slices.DeleteFunc(slices.Clone(wanted), func(r names.Reference) bool { return !there[r.Org] }), err
+	return []identity.GUID{id}
 }
 
-// existing tells which guids are there, by the list that they would be in.
-func (d *Directory) existing(ctx context.Context, byPath map[string][]identity.GUID) (map[identity.GUID]bool, error) {
-	there := map[identity.GUID]bool{}
-	for path, ids := range byPath {
-		for chunk := range slices.Chunk(unique(ids), maxValues) {
-			err := d.list(ctx, path, url.Values{"guids": {joined(texts(chunk))}}, func(page list) {
-				for _, r := range page.Resources {
-					there[r.ID.GUID] = slices.Contains(chunk, r.ID.GUID)
-				}
-			})
-			if err != nil {
-				return nil, err
-			}
+// spacesOf are the names of spaces among the references.
+func spacesOf(wanted []names.Reference) (inOrgs []census.Placed) {
+	for _, r := range wanted {
+		if r.Name.Space != "" {
+			inOrgs = append(inOrgs, census.Placed{In: r.Org, Name: r.Name.Space})
 		}
 	}
-	return there, nil
+	return inOrgs
 }
 
-// named looks names up in their places.
-func (d *Directory) named(ctx context.Context, path, within string, wanted []placed, in func(resource) identity.GUID) (map[placed]identity.GUID, error) {
-	found := map[placed]identity.GUID{}
-	slices.SortFunc(wanted, func(a, b placed) int {
-		if c := compare(a.in, b.in); c != 0 {
-			return c
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	for chunk := range chunks(slices.Compact(wanted)) {
-		places, called := []identity.GUID{}, map[string]bool{}
-		for _, one := range chunk {
-			called[one.name], places = true, append(places, one.in)
-		}
-		query := url.Values{"names": {joined(slices.Sorted(maps.Keys(called)))}, within: {joined(texts(unique(places)))}}
-		err := d.list(ctx, path, query, func(page list) {
-			for _, r := range page.Resources {
-				found[placed{in(r), r.Name}] = r.ID.GUID // where it is, not where it was asked for
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+// labelled finds the apps that bear labels among all apps of a space. To ask for
+// labels would be a question for each, and one that Cloud Controller may refuse.
+type labelled struct {
+	inSpace map[identity.GUID][]selector
+	bearers map[names.Reference][]identity.GUID
 }
 
-// addLabelled puts the apps that bear labels in the place of their space.
-func (d *Directory) addLabelled(ctx context.Context, found map[names.Reference][]identity.GUID) error {
-	bySelector := map[string]map[identity.GUID][]names.Reference{}
-	for r, space := range found {
-		if r.Name.Kind != names.Labelled || len(space) == 0 {
-			continue
-		}
-		if bySelector[r.Name.Labels] == nil {
-			bySelector[r.Name.Labels] = map[identity.GUID][]names.Reference{}
-		}
-		bySelector[r.Name.Labels][space[0]] = append(bySelector[r.Name.Labels][space[0]], r)
-		found[r] = nil
+type selector struct {
+	of     names.Reference
+	wanted map[string]string
+}
+
+func newLabelled() *labelled {
+	return &labelled{map[identity.GUID][]selector{}, map[names.Reference][]identity.GUID{}}
+}
+
+// want takes a reference in; one that does not select by labels it leaves out.
+func (l *labelled) want(r names.Reference, space identity.GUID) bool {
+	if r.Name.Kind != names.Labelled {
+		return false
 	}
-	for selector, inSpace := range bySelector {
-		wanted, err := names.Requirements(selector)
-		if err != nil {
-			continue // it stands for nobody
-		}
-		for chunk := range slices.Chunk(slices.SortedFunc(maps.Keys(inSpace), compare), maxValues) {
-			query := url.Values{"label_selector": {selector}, "space_guids": {joined(texts(chunk))}}
-			err := d.list(ctx, appsPath, query, func(page list) {
-				for _, app := range page.Resources {
-					if !bears(app.Metadata.Labels, wanted) {
-						continue
-					}
-					for _, r := range inSpace[app.space()] {
-						found[r] = append(found[r], app.ID.GUID)
-					}
-				}
-			})
-			if err != nil {
-				return err
-			}
+	wanted, err := names.Requirements(r.Name.Labels)
+	if err != nil {
+		return false // it stands for nobody
+	}
+	l.inSpace[space] = append(l.inSpace[space], selector{r, wanted})
+	return true
+}
+
+func (l *labelled) see(app census.Resource) {
+	for _, one := range l.inSpace[app.Space()] {
+		if bears(app.Metadata.Labels, one.wanted) {
+			l.bearers[one.of] = append(l.bearers[one.of], app.ID.GUID)
 		}
 	}
-	return nil
 }
 
 func bears(labels, wanted map[string]string) bool {
@@ -230,44 +118,25 @@ func bears(labels, wanted map[string]string) bool {
 	return true
 }
 
-// joined writes a list in a query. Cloud Controller decodes each value once more
-// after it has split them.
-func joined(values []string) string {
-	escaped := make([]string, len(values))
-	for i, value := range values {
-		escaped[i] = url.PathEscape(value)
+// visible are the references of orgs that the client can see; the error names the
+// others.
+func (d *Directory) visible(ctx context.Context, wanted []names.Reference) ([]names.Reference, error) {
+	orgs := make([]identity.GUID, len(wanted))
+	for i, r := range wanted {
+		orgs[i] = r.Org
 	}
-	return strings.Join(escaped, ",")
-}
-
-// chunks cuts a list so that each part fits into a query.
-func chunks(wanted []placed) func(yield func([]placed) bool) {
-	return func(yield func([]placed) bool) {
-		from, bytes := 0, 0
-		for i, one := range wanted {
-			length := 5 * len(one.name) // as a rule; escaped twice it may be more
-			if i > from && (i-from == maxValues || bytes+length > maxBytes) {
-				if !yield(wanted[from:i]) {
-					return
-				}
-				from, bytes = i, 0
-			}
-			bytes += length
+	there, err := census.Existing(ctx, d.cfg.Lister, census.OrgsPath, orgs)
+	var hidden []identity.GUID
+	seen := slices.DeleteFunc(slices.Clone(wanted), func(r names.Reference) bool {
+		exists, told := there[r.Org]
+		if told && !exists {
+			hidden = append(hidden, r.Org)
 		}
-		if from < len(wanted) {
-			yield(wanted[from:])
-		}
+		return !exists
+	})
+	if len(hidden) > 0 {
+		hidden = census.Unique(hidden)
+		err = errors.Join(err, fmt.Errorf("%w: %v", ErrHidden, hidden[:min(len(hidden), 10)]))
 	}
-}
-
-func unique(ids []identity.GUID) []identity.GUID {
-	return slices.Compact(slices.SortedFunc(slices.Values(ids), compare))
-}
-
-func texts(ids []identity.GUID) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = id.String()
-	}
-	return out
+	return seen, err
 }

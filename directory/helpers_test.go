@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -55,6 +56,7 @@ type world struct {
 	mu    sync.Mutex
 	now   time.Time
 	names map[names.Reference]bool
+	set   *names.Set
 }
 
 type lines struct {
@@ -119,17 +121,18 @@ func (w *world) restart() {
 	w.cfg = directory.Config{
 		Lister: w.session, Resolutions: w.store.Names(), Grace: grace, Interval: time.Hour,
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), Now: w.clock,
-		References: func() map[names.Reference]bool {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			all := map[names.Reference]bool{}
-			for r := range w.names {
-				all[r] = true
-			}
-			return all
-		},
+		References: w.references,
 	}
 	w.Directory = directory.New(w.cfg)
+}
+
+func (w *world) references() *names.Set {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.set.Len() != len(w.names) {
+		w.set = names.NewSet(maps.Keys(w.names))
+	}
+	return w.set
 }
 
 func (w *world) clock() time.Time {
@@ -169,7 +172,7 @@ func (w *world) add(r names.Reference) names.Reference {
 
 // look looks all names up.
 func (w *world) look() error {
-	return w.Resolve(w.t.Context(), w.cfg.References(), true)
+	return w.Resolve(w.t.Context(), w.references())
 }
 
 // standsFor demands what a name stands for now; a guid with "-" before it is a

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/directory/census"
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
@@ -19,17 +21,6 @@ const (
 	labelLife = 10 * time.Minute
 )
 
-// A Label is what people call an app, a space or an org. The zero Label is not
-// known, or not yet.
-type Label struct {
-	Name string
-	// Space and Org are where it is: whoever may not see these must not be shown
-	// the name.
-	Space, Org identity.GUID
-	// Gone is since when it is known not to exist; zero: it exists.
-	Gone time.Time
-}
-
 // entity is an app, a space or an org.
 type entity struct {
 	kind grants.Kind
@@ -37,23 +28,23 @@ type entity struct {
 }
 
 type label struct {
-	Label
+	display.Label
 	read time.Time
 }
 
 // Label returns what is remembered of an app, a space or an org, and never
 // waits: what is not remembered is asked for, for those who come later.
-func (d *Directory) Label(kind grants.Kind, id identity.GUID) Label {
+func (d *Directory) Label(kind grants.Kind, id identity.GUID) display.Label {
 	if kind < grants.App || kind > grants.Org || id.IsZero() {
-		return Label{}
+		return display.Label{}
 	}
 	one := entity{kind, id}
 	found, ok := d.labels.Get(one)
 	if age := d.cfg.Now().Sub(found.read); !ok || age > labelLife || age < 0 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if len(d.wanted) < maxWanted {
-			d.wanted[one] = true
+		if len(d.asked) < maxWanted {
+			d.asked[one] = true
 		}
 	}
 	return found.Label
@@ -62,17 +53,17 @@ func (d *Directory) Label(kind grants.Kind, id identity.GUID) Label {
 // fetchLabels asks for the labels that somebody wanted.
 func (d *Directory) fetchLabels(ctx context.Context) {
 	d.mu.Lock()
-	wanted := d.wanted
-	d.wanted = map[entity]bool{}
+	wanted := d.asked
+	d.asked = map[entity]bool{}
 	d.mu.Unlock()
 	byKind := map[grants.Kind][]identity.GUID{}
 	for one := range maps.Keys(wanted) {
 		byKind[one.kind] = append(byKind[one.kind], one.id)
 	}
 	for kind, ids := range byKind {
-		for chunk := range slices.Chunk(unique(ids), maxValues) {
+		for chunk := range slices.Chunk(census.Unique(ids), census.MaxValues) {
 			err := d.fetch(ctx, kind, chunk)
-			d.tell(ctx, err)
+			d.fetching.tell(ctx, err)
 			if err != nil {
 				return // who still wants them asks again
 			}
@@ -81,29 +72,29 @@ func (d *Directory) fetchLabels(ctx context.Context) {
 }
 
 func (d *Directory) fetch(ctx context.Context, kind grants.Kind, ids []identity.GUID) error {
-	path := map[grants.Kind]string{grants.App: appsPath, grants.Space: spacesPath, grants.Org: orgsPath}[kind]
-	query := url.Values{"guids": {joined(texts(ids))}}
+	path := map[grants.Kind]string{grants.App: census.AppsPath, grants.Space: census.SpacesPath, grants.Org: census.OrgsPath}[kind]
+	var more url.Values
 	if kind == grants.App {
-		query.Set("include", "space,space.organization")
+		more = url.Values{"include": {"space,space.organization"}}
 	}
-	found := map[identity.GUID]Label{}
-	err := d.list(ctx, path, query, func(page list) {
+	found := map[identity.GUID]display.Label{}
+	err := census.ByGUID(ctx, d.cfg.Lister, path, ids, more, func(page census.Page) {
 		orgOf := map[identity.GUID]identity.GUID{}
 		for _, space := range page.Included.Spaces {
-			orgOf[space.ID.GUID] = space.org()
-			d.remember(grants.Space, space.ID.GUID, Label{Name: space.Name, Space: space.ID.GUID, Org: space.org()})
+			orgOf[space.ID.GUID] = space.Org()
+			d.remember(grants.Space, space.ID.GUID, display.Label{Name: space.Name, Space: space.ID.GUID, Org: space.Org()})
 		}
 		for _, org := range page.Included.Orgs {
-			d.remember(grants.Org, org.ID.GUID, Label{Name: org.Name, Org: org.ID.GUID})
+			d.remember(grants.Org, org.ID.GUID, display.Label{Name: org.Name, Org: org.ID.GUID})
 		}
 		for _, r := range page.Resources {
-			one := Label{Name: r.Name, Space: r.space(), Org: r.org()}
+			one := display.Label{Name: r.Name, Space: r.Space(), Org: r.Org()}
 			switch path {
-			case appsPath:
-				one.Org = orgOf[r.space()]
-			case spacesPath:
+			case census.AppsPath:
+				one.Org = orgOf[r.Space()]
+			case census.SpacesPath:
 				one.Space = r.ID.GUID
-			case orgsPath:
+			case census.OrgsPath:
 				one.Org = r.ID.GUID
 			}
 			found[r.ID.GUID] = one
@@ -113,18 +104,20 @@ func (d *Directory) fetch(ctx context.Context, kind grants.Kind, ids []identity.
 		return err
 	}
 	for _, id := range ids {
-		one, there := found[id]
-		if !there {
-			before, _ := d.labels.Peek(entity{kind, id})
-			if one = before.Label; one.Gone.IsZero() {
-				one.Gone = d.cfg.Now()
-			}
+		if one, there := found[id]; there {
+			d.remember(kind, id, one)
+			continue
+		}
+		before, _ := d.labels.Peek(entity{kind, id})
+		one := before.Label
+		if one.Gone.IsZero() && d.cfg.Lister.SeesAll() { // else it may be hidden
+			one.Gone = d.cfg.Now()
 		}
 		d.remember(kind, id, one)
 	}
 	return nil
 }
 
-func (d *Directory) remember(kind grants.Kind, id identity.GUID, l Label) {
+func (d *Directory) remember(kind grants.Kind, id identity.GUID, l display.Label) {
 	d.labels.Add(entity{kind, id}, label{l, d.cfg.Now()})
 }

@@ -1,29 +1,48 @@
 package directory
 
 import (
+	"context"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/directory/census"
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-// formers are the holders of names that do not bear them any more, by the list
-// of Cloud Controller that they would be in.
-func formers(known map[names.Reference]names.Resolution, found map[names.Reference][]identity.GUID) map[string][]identity.GUID {
-	all := map[string][]identity.GUID{}
+// formers tells which holders of names that do not bear them any more are still
+// there. Names of which that cannot be told are taken out of what was found.
+func (d *Directory) formers(ctx context.Context, known *names.Page, found map[names.Reference][]identity.GUID) (map[identity.GUID]bool, error) {
+	byPath := map[string][]identity.GUID{}
+	of := map[names.Reference][]identity.GUID{}
 	for reference, present := range found {
-		for _, h := range known[reference].Holders {
-			if !slices.Contains(present, h.ID) {
-				path := appsPath
-				if reference.Name.Kind == names.Space {
-					path = spacesPath
-				}
-				all[path] = append(all[path], h.ID)
+		path := census.AppsPath
+		if reference.Name.Kind == names.Space {
+			path = census.SpacesPath
+		}
+		before, _ := known.Look(reference)
+		for _, h := range before.Holders {
+			if reference.Name.Kind != names.Labelled && !slices.Contains(present, h.ID) {
+				byPath[path] = append(byPath[path], h.ID)
+				of[reference] = append(of[reference], h.ID)
 			}
 		}
 	}
-	return all
+	there := map[identity.GUID]bool{}
+	var problem error
+	for path, ids := range byPath {
+		some, err := census.Existing(ctx, d.cfg.Lister, path, ids)
+		maps.Copy(there, some)
+		problem = errors.Join(problem, err)
+	}
+	for reference, ids := range of {
+		if slices.ContainsFunc(ids, func(id identity.GUID) bool { _, told := there[id]; return !told }) {
+			delete(found, reference)
+		}
+	}
+	return there, problem
 }
 
 // settle says what a name stands for from now on: what bears it, and for the time
@@ -36,7 +55,7 @@ func (d *Directory) settle(r names.Reference, before names.Resolution, present [
 			after.Missing = now
 		}
 	}
-	slices.SortFunc(present, compare)
+	slices.SortFunc(present, identity.GUID.Compare)
 	present = slices.Compact(present)
 	if len(present) > names.MaxHolders {
 		present, after.Trimmed = present[:names.MaxHolders], true
@@ -47,7 +66,7 @@ func (d *Directory) settle(r names.Reference, before names.Resolution, present [
 	if r.Name.Kind != names.Labelled {
 		after.Holders = append(after.Holders, d.inGrace(before.Holders, present, there, now)...)
 	}
-	slices.SortFunc(after.Holders, func(a, b names.Holder) int { return compare(a.ID, b.ID) })
+	slices.SortFunc(after.Holders, func(a, b names.Holder) int { return a.ID.Compare(b.ID) })
 	return after
 }
 
@@ -66,8 +85,6 @@ func (d *Directory) inGrace(before []names.Holder, present []identity.GUID, ther
 	slices.SortStableFunc(former, func(a, b names.Holder) int { return b.Until.Compare(a.Until) })
 	return former[:min(len(former), names.MaxFormer)]
 }
-
-func compare(a, b identity.GUID) int { return slices.Compare(a[:], b[:]) }
 
 func same(a, b names.Resolution) bool {
 	return a.Missing.Equal(b.Missing) && a.Trimmed == b.Trimmed && slices.EqualFunc(a.Holders, b.Holders, func(x, y names.Holder) bool {

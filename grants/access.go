@@ -155,7 +155,9 @@ type Live struct {
 	Resolution string
 
 	site *Site
-	page *names.Page // that the names were looked up in
+	// page is the number of the newest page in which the names stand for these. Not
+	// the page itself: a route that nobody calls would keep an old one in memory.
+	page atomic.Uint64
 }
 
 // Match returns the rule that allows the caller this method and path, given by

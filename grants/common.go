@@ -40,12 +40,13 @@ func (c *Common) at(now time.Time, site *Site, operators []Rule, in lookup) *Liv
 	if !c.named {
 		in.page = nil
 	}
-	if live := c.latest.Load(); live.holds(now, site, in.page) {
+	if live := c.latest.Load(); live.holds(now, site) && live.stands(in, c.rules) {
 		return live
 	}
 	rules, digest := in.resolve(c.rules, c.named)
 	live := newLive(now, site, func(r Rule) bool { return !r.limited() }, rules, operators)
-	live.Resolution, live.page = digest, in.page
+	live.Resolution = digest
+	live.page.Store(in.page.Number())
 	c.latest.Store(live)
 	return live
 }

@@ -3,50 +3,65 @@ package grants
 import (
 	"slices"
 	"time"
-
-	"github.com/mtls-authz/mtls-authz/grants/names"
 )
 
 // Live returns the route's unexpired grants at now together with the
 // operator's.
 func (a *Access) Live(now time.Time, site *Site) *Live {
-	page := a.page()
-	if live := a.live.Load(); live.holds(now, site, page) {
+	common := a.common
+	if common == nil {
+		common = &Common{}
+	}
+	in := lookup{a.Owner, nil}
+	if a.named || common.named { // else no other route's names concern it
+		in.page = a.Names.Page()
+	}
+	if live := a.live.Load(); live.holds(now, site) && live.stands(in, common.rules, a.own) {
 		return live
 	}
-	live := a.makeLive(now, site, page)
-	live.Access, live.page = a, page
+	live := a.makeLive(now, site, in, common)
+	live.Access = a
+	live.page.Store(in.page.Number())
 	a.live.Store(live)
 	return live
 }
 
-// page is where the route's names are looked up; nil if it has none, so that no
-// other route's names concern it.
-func (a *Access) page() *names.Page {
-	if a.named || a.common != nil && a.common.named {
-		return a.Names.Page()
-	}
-	return nil
+// holds reports whether these are still the grants, whatever names stand for.
+func (l *Live) holds(now time.Time, site *Site) bool {
+	return l != nil && l.site == site && (l.Until.IsZero() || now.Before(l.Until))
 }
 
-// holds reports whether these are still the grants.
-func (l *Live) holds(now time.Time, site *Site, page *names.Page) bool {
-	return l != nil && l.site == site && l.page == page && (l.Until.IsZero() || now.Before(l.Until))
+// stands reports whether the names among the rules still stand for what they did.
+// It is far cheaper than resolving them, and the names of others change all the
+// time.
+func (l *Live) stands(in lookup, lists ...[]Rule) bool {
+	before, now := l.page.Load(), in.page.Number()
+	if before >= now { // another request may have seen a newer page
+		return true
+	}
+	for _, rules := range lists {
+		for i := range rules {
+			if rules[i].Source.Kind == Named && in.page.Since(before, rules[i].Source.Name().From(in.owner.Org, in.owner.Space)) {
+				return false
+			}
+		}
+	}
+	l.page.CompareAndSwap(before, now)
+	return true
 }
 
 // makeLive takes what the route has in common with others, if it has nothing
 // else.
-func (a *Access) makeLive(now time.Time, site *Site, page *names.Page) *Live {
-	common, operators := a.common, site.rules()
-	if common == nil {
-		common = &Common{}
-	}
+func (a *Access) makeLive(now time.Time, site *Site, in lookup, common *Common) *Live {
+	operators := site.rules()
 	here := func(r Rule) bool { return r.limited() && r.applies(a.Route) }
 	if len(a.own) == 0 && !slices.ContainsFunc(common.limited, here) && !slices.ContainsFunc(operators, here) {
-		live := *common.at(now, site, operators, lookup{a.Owner, page})
-		return &live
+		shared := common.at(now, site, operators, in)
+		return &Live{
+			Rules: shared.Rules, Until: shared.Until, HasMethods: shared.HasMethods, HasPaths: shared.HasPaths,
+			Resolution: shared.Resolution, site: site,
+		}
 	}
-	in := lookup{a.Owner, page}
 	ofInstance, one := in.resolve(common.rules, common.named)
 	ofBinding, other := in.resolve(a.own, a.named)
 	live := newLive(now, site, func(r Rule) bool { return r.applies(a.Route) }, ofInstance, ofBinding, operators)

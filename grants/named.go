@@ -108,7 +108,11 @@ func (n Naming) Warning(now time.Time) string {
 		return fmt.Sprintf("%s: %s since %s; those that did are let in until %s at the latest", n.Written.Source, what,
 			n.Resolution.Missing.Format(time.RFC3339), latest(holders).Format(time.RFC3339))
 	}
-	return fmt.Sprintf("%s: %s since %s, so it allows nobody", n.Written.Source, what, n.Resolution.Missing.Format(time.RFC3339))
+	text := fmt.Sprintf("%s: %s since %s, so it allows nobody", n.Written.Source, what, n.Resolution.Missing.Format(time.RFC3339))
+	if n.Reference.Name.Kind == names.Space {
+		text += "; whoever gives a space of the organization this name will be allowed, so remove the entry if none is to come"
+	}
+	return text
 }
 
 func latest(holders []names.Holder) time.Time {
@@ -120,7 +124,7 @@ func (a *Access) Namings() []Naming {
 	if !a.named && (a.common == nil || !a.common.named) {
 		return nil
 	}
-	page := a.page()
+	page := a.Names.Page()
 	var list []Naming
 	lists := [][]Rule{a.own}
 	if a.common != nil {

@@ -138,7 +138,7 @@ func TestWarningsOfNames(t *testing.T) {
 	}
 	missing := names.Resolution{Missing: now.Add(-time.Hour)}
 	assert.Equal(t, "app:frontend was not looked up yet and allows nobody", warns("app:frontend", nil))
-	assert.Equal(t, "space:shop: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody", warns("space:shop", &missing))
+	assert.Equal(t, "space:shop: no space bears this name since 2026-05-04T09:15:00Z, so it allows nobody; whoever gives a space of the organization this name will be allowed, so remove the entry if none is to come", warns("space:shop", &missing))
 	assert.Contains(t, warns(labelled, &missing), "no app bears these labels since")
 	assert.Contains(t, warns(labelled, &names.Resolution{Holders: []names.Holder{holder(frontend)}, Trimmed: true}), "more than 1000")
 	missing.Holders = []names.Holder{{ID: guid(frontend), Until: now.Add(time.Minute)}}

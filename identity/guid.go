@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 )
@@ -44,6 +45,9 @@ func ParseGUID(s string) (GUID, error) {
 
 // IsZero reports whether the GUID names nothing.
 func (g GUID) IsZero() bool { return g == GUID{} }
+
+// Compare orders guids as their texts are ordered.
+func (g GUID) Compare(other GUID) int { return bytes.Compare(g[:], other[:]) }
 
 // String returns the lower-case UUID, or "" for the zero GUID.
 func (g GUID) String() string {

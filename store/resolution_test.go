@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,18 +112,112 @@ func testTurnsAreTakenByOne(t *testing.T, fresh database) {
 	require.True(t, take(here, resolution.Round), "a clock was wrong")
 }
 
+// A gateway reads what has changed, and everything where that does not tell.
+func TestForgottenNames(t *testing.T) { onEach(t, testForgottenNames) }
+
+func testForgottenNames(t *testing.T, fresh database) {
+	url, clock := fresh(t), newClock()
+	here := openWith(t, store.Config{URL: url, Now: clock.Now}).Names()
+	there := openWith(t, store.Config{URL: url, Now: clock.Now, PollInterval: time.Hour}).Names()
+	held := names.Resolution{Holders: []names.Holder{{ID: guid(1)}}}
+	kept := nameOf(t, "app:kept")
+	save(t, here, map[names.Reference]names.Resolution{kept: held})
+	rows := func() int64 {
+		db := connect(t, url)
+		defer func() { require.NoError(t, db.Close()) }()
+		var n int64
+		require.NoError(t, db.QueryRow(`SELECT COUNT(*) FROM resolutions`).Scan(&n))
+		return n
+	}
+	for _, step := range []struct {
+		name string
+		wait time.Duration
+		rows int64 // that are left, of the kept name and of forgotten ones
+	}{{"the first", 0, 1}, {"soon after, its row stays", time.Minute, 2}, {"with another", time.Minute, 3}, {"later, all such rows go", time.Hour, 1}} {
+		clock.add(step.wait)
+		gone := nameOf(t, "app:"+step.name)
+		save(t, here, map[names.Reference]names.Resolution{gone: held})
+		require.NoError(t, there.Load(ctx))
+		found, ok := there.Book().Page().Look(gone)
+		require.True(t, ok, step.name)
+		require.Equal(t, held, found)
+		save(t, here, nil, gone)
+		require.Equal(t, step.rows, rows(), step.name)
+		for _, r := range []*resolution.Resolutions{here, there} {
+			require.NoError(t, r.Load(ctx))
+			_, ok = r.Book().Page().Look(gone)
+			require.False(t, ok, step.name)
+			require.Equal(t, 1, r.Book().Page().Len(), step.name)
+		}
+	}
+	again := nameOf(t, "app:soon after, its row stays")
+	save(t, here, map[names.Reference]names.Resolution{again: held})
+	require.NoError(t, there.Load(ctx))
+	_, ok := there.Book().Page().Look(again)
+	require.True(t, ok, "used again")
+
+	sqlOn(t, url, `UPDATE resolutions SET found = '{', version = version + 100`)
+	sqlOn(t, url, `UPDATE resolution_turns SET version = version + 100 WHERE id = 0`)
+	require.NoError(t, there.Load(ctx))
+	require.Zero(t, there.Book().Page().Len(), "damaged rows stand for nobody")
+}
+
+// A database that was restored has older versions: what it says counts.
+func TestResolutionsOfARestoredDatabase(t *testing.T) { onEach(t, testResolutionsOfARestoredDatabase) }
+
+func testResolutionsOfARestoredDatabase(t *testing.T, fresh database) {
+	url := fresh(t)
+	r := open(t, url).Names()
+	old, late := nameOf(t, "app:old"), nameOf(t, "app:late")
+	save(t, r, map[names.Reference]names.Resolution{old: {Missing: start}})
+	save(t, r, map[names.Reference]names.Resolution{late: {Missing: start}})
+	sqlOn(t, url, `DELETE FROM resolutions WHERE version = 2`)
+	sqlOn(t, url, `UPDATE resolution_turns SET version = 1 WHERE id = 0`)
+	require.NoError(t, r.Load(ctx))
+	_, ok := r.Book().Page().Look(old)
+	require.True(t, ok)
+	_, ok = r.Book().Page().Look(late)
+	require.False(t, ok)
+}
+
+// More names than one transaction writes.
+func TestThousandsOfResolutions(t *testing.T) { onEach(t, testThousandsOfResolutions) }
+
+func testThousandsOfResolutions(t *testing.T, fresh database) {
+	url := fresh(t)
+	here, there := open(t, url).Names(), open(t, url).Names()
+	changed := map[names.Reference]names.Resolution{}
+	for n := range 2345 {
+		changed[nameOf(t, fmt.Sprintf("app:%d", n))] = names.Resolution{Holders: []names.Holder{{ID: guid(n + 1)}}}
+	}
+	save(t, here, changed)
+	require.NoError(t, there.Load(ctx))
+	for _, r := range []*resolution.Resolutions{here, there} {
+		require.Equal(t, changed, maps.Collect(r.Book().Page().All()))
+	}
+	save(t, there, nil, slices.Collect(maps.Keys(changed))...)
+	require.NoError(t, here.Load(ctx))
+	require.Zero(t, here.Book().Page().Len())
+}
+
 // The names that are looked up are those of what is bound.
 func TestReferencesFollowTheState(t *testing.T) {
 	s := open(t, "sqlite://"+newFile(t))
 	create(t, s, "one", `{"allow":["app:frontend","org:."]}`)
-	require.Empty(t, s.View().References())
+	require.Zero(t, s.View().References().Len())
 	bind(t, s, "one", "b1", `{"allow":["space:x"]}`)
 	bind(t, s, "one", "b2", `{}`)
-	require.Len(t, s.View().References(), 2)
+	require.Equal(t, 2, s.View().References().Len())
 	require.NoError(t, s.DeleteBinding(ctx, by, "one", "b1"))
-	require.Len(t, s.View().References(), 1)
+	require.Equal(t, 1, s.View().References().Len())
+	same := s.View().References()
+	create(t, s, "two", `{"allow":["app:frontend"]}`)
+	bind(t, s, "two", "b3", `{}`)
+	require.Same(t, same, s.View().References(), "another instance of the space names the same")
 	require.NoError(t, s.DeleteInstance(ctx, by, "one"))
-	require.Empty(t, s.View().References())
+	require.Equal(t, 1, s.View().References().Len(), "and still does")
+	require.NoError(t, s.DeleteInstance(ctx, by, "two"))
+	require.Zero(t, s.View().References().Len())
 }
 
 func TestResolutionsWithoutTheDatabase(t *testing.T) {

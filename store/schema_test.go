@@ -15,7 +15,7 @@ import (
 )
 
 // latest is the schema of this release.
-const latest = 6
+const latest = 7
 
 // migrate brings a database to a schema, as another release would: 0 is the
 // newest of the migrations in files.

@@ -19,6 +19,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/authorities"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cloud"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/memory"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
@@ -55,6 +56,7 @@ func (c serveCommand) Run(ctx context.Context, p program) error {
 		return s.Print(p.stdout)
 	}
 	log := slog.New(slog.NewJSONHandler(p.stdout, &slog.HandlerOptions{Level: s.LogLevel}))
+	memory.Use(p.environ, log)
 	if s.IgnoredDatabaseURL {
 		log.Info("DATABASE_URL is ignored: Cloud Foundry makes it up; use STORE_URL or bind a database")
 	}
@@ -115,7 +117,7 @@ func build(ctx context.Context, s *settings.Settings, p program, log *slog.Logge
 	if err := g.buildPolicy(ctx); err != nil {
 		return nil, err
 	}
-	if g.cloud, err = cloud.New(s, g.store, g.authorities.ExtraRoots, log); err != nil {
+	if g.cloud, err = cloud.New(s, g.store, g.authorities.ExtraRoots, cloud.Telling{Log: log, Metrics: g.registry}); err != nil {
 		return nil, err
 	}
 	g.background = append(g.background, g.cloud.Run)

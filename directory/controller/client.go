@@ -17,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,6 +28,9 @@ var (
 	ErrUnavailable = errors.New("Cloud Controller is not available") //nolint:staticcheck // a name
 	// ErrUnauthorized: the token is not, or no more, accepted.
 	ErrUnauthorized = errors.New("the token is not accepted")
+	// ErrRefused: Cloud Controller does not answer this question, or at such length
+	// that nobody should read it. It answers others.
+	ErrRefused = errors.New("Cloud Controller refuses the question") //nolint:staticcheck // a name
 	// ErrNotFound: there is no such thing, or the token may not see it.
 	ErrNotFound = errors.New("not found")
 )
@@ -93,6 +97,9 @@ func (c *Client) get(ctx context.Context, token, path string, most int64, answer
 	return c.do(r, most, answer)
 }
 
+// refusals are what is answered to a question that is wrong or too long.
+var refusals = []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge}
+
 // do sends a request. Its errors name the server and the status, and nothing of
 // what was sent or came.
 func (c *Client) do(r *http.Request, most int64, answer any) error {
@@ -115,13 +122,16 @@ func (c *Client) do(r *http.Request, most int64, answer any) error {
 	case res.StatusCode == http.StatusNotFound:
 		failure.kind = ErrNotFound
 		return failure
+	case slices.Contains(refusals, res.StatusCode):
+		failure.kind = ErrRefused
+		return failure
 	case res.StatusCode != http.StatusOK:
 		failure.kind = ErrUnavailable
 		return failure
 	case err != nil:
 		return fmt.Errorf("%w: %s: the answer broke off", ErrUnavailable, r.URL.Host)
 	case int64(len(body)) > most:
-		return fmt.Errorf("%w: %s: an answer of more than %d bytes", ErrUnavailable, r.URL.Host, most)
+		return fmt.Errorf("%w: %s: an answer of more than %d bytes", ErrRefused, r.URL.Host, most)
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
 		return fmt.Errorf("%w: %s: an answer that is not the JSON it should be", ErrUnavailable, r.URL.Host)

@@ -154,16 +154,65 @@ func TestAnswersAreBounded(t *testing.T) {
 	cloud := newCloud()
 	s, c := session(t, cloud)
 	for _, body := range []string{
-		`{"pagination":{"total_pages":1},"resources":"` + strings.Repeat("x", 33<<20) + `"}`,
 		`{"pagination":{"total_pages":100000},"resources":[]}`, `{"pagination":{"total_pages":-1}}`, `[]`, `null`, ``,
 	} {
 		cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: body})
 		require.ErrorIs(t, list(t, s), controller.ErrUnavailable)
 		c.wait(time.Hour)
 	}
+	cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: `{"pagination":{"total_pages":1},"resources":"` + strings.Repeat("x", 33<<20) + `"}`})
+	require.ErrorIs(t, list(t, s), controller.ErrRefused)
 	cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: strings.Repeat(" ", 2<<20) + `{}`})
 	var answer struct{}
-	require.ErrorIs(t, s.Get(t.Context(), "token", "/v3/service_instances/x/permissions", &answer), controller.ErrUnavailable)
+	require.ErrorIs(t, s.Get(t.Context(), "token", "/v3/service_instances/x/permissions", &answer), controller.ErrRefused)
+}
+
+// A question that Cloud Controller refuses says nothing about others.
+func TestRefusedQuestions(t *testing.T) {
+	cloud := newCloud()
+	s, _ := session(t, cloud)
+	for _, status := range []int{400, 413, 414, 422, 431} {
+		cloud.Fail(capi.Fault{Path: "/v3", Query: "names", Status: status})
+		err := s.List(t.Context(), "/v3/apps", url.Values{"names": {"x"}}, func(json.RawMessage) error { return nil })
+		require.ErrorIs(t, err, controller.ErrRefused, status)
+		require.NotErrorIs(t, err, controller.ErrUnavailable, status)
+		require.NoError(t, list(t, s), "and it does not pause")
+	}
+}
+
+// Operators can allow less than is asked for at first.
+func TestSmallPages(t *testing.T) {
+	cloud := newCloud()
+	cloud.MaxPerPage(100)
+	s, _ := session(t, cloud)
+	for n := range 120 {
+		cloud.Put(capi.Apps, capi.Entity{GUID: strconv.Itoa(n), Name: strconv.Itoa(n)})
+	}
+	for range 2 {
+		seen := 0
+		require.NoError(t, s.List(t.Context(), "/v3/apps", url.Values{}, func(raw json.RawMessage) error {
+			var page struct{ Resources []struct{} }
+			require.NoError(t, json.Unmarshal(raw, &page))
+			seen += len(page.Resources)
+			return nil
+		}))
+		require.Equal(t, 120, seen)
+	}
+	require.Equal(t, 1+3+3, cloud.Calls("/v3/apps"), "which is found out once")
+}
+
+func TestWhoSeesAll(t *testing.T) {
+	for scope, all := range map[string]bool{
+		"cloud_controller.global_auditor": true, "uaa.none cloud_controller.admin_read_only": true, "cloud_controller.admin": true,
+		"cloud_controller.read": false, "": false, "xcloud_controller.admin": false,
+	} {
+		cloud := newCloud()
+		cloud.Scope(scope)
+		s, _ := session(t, cloud)
+		require.False(t, s.SeesAll(), "before anybody has said so")
+		require.NoError(t, list(t, s))
+		require.Equal(t, all, s.SeesAll(), scope)
+	}
 }
 
 // Neither tokens nor the secret are in an error, nor what a server says.

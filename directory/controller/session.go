@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -25,9 +27,12 @@ const (
 	longestAsked = 10 * time.Minute
 	// expiresSoon is how long before its end a token is renewed.
 	expiresSoon = 30 * time.Second
-	// pageSize is the most that Cloud Controller gives at once.
-	pageSize = 5000
-	maxPages = 100
+	// pageSize is how much is asked for at once: less than Cloud Controller's 5,000,
+	// as apps may have long annotations. Operators can allow less; smallPage is what
+	// each allows.
+	pageSize  = 1000
+	smallPage = 50
+	maxPages  = 1000
 )
 
 // A Session asks as a UAA client. It is safe for concurrent use.
@@ -43,6 +48,9 @@ type Session struct {
 	// did not.
 	until    time.Time
 	failures int
+	// scope is what the token permits; small is whether pages must be.
+	scope string
+	small atomic.Bool
 }
 
 // Session returns a session of a client of UAA that may read.
@@ -52,7 +60,21 @@ func (c *Client) Session(id, secret string) *Session {
 
 // List reads all pages of a list, such as /v3/apps, and gives each to page.
 func (s *Session) List(ctx context.Context, path string, query url.Values, page func(raw json.RawMessage) error) error {
-	query.Set("per_page", strconv.Itoa(pageSize))
+	size := pageSize
+	if s.small.Load() {
+		size = smallPage
+	}
+	err := s.list(ctx, path, query, size, page)
+	if size == pageSize && errors.Is(err, ErrRefused) {
+		if err = s.list(ctx, path, query, smallPage, page); err == nil {
+			s.small.Store(true)
+		}
+	}
+	return err
+}
+
+func (s *Session) list(ctx context.Context, path string, query url.Values, size int, page func(raw json.RawMessage) error) error {
+	query.Set("per_page", strconv.Itoa(size))
 	for number, pages := 1, 1; number <= pages; number++ {
 		var answer struct {
 			Pagination struct {
@@ -75,6 +97,17 @@ func (s *Session) List(ctx context.Context, path string, query url.Values, page 
 	}
 	return nil
 }
+
+// SeesAll reports whether the client may see every org, as UAA said with the last
+// token.
+func (s *Session) SeesAll() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(strings.Fields(s.scope), func(one string) bool { return slices.Contains(readers, one) })
+}
+
+// readers are the scopes with which Cloud Controller shows every org.
+var readers = []string{"cloud_controller.admin", "cloud_controller.admin_read_only", "cloud_controller.global_auditor"}
 
 // Ask is [Client.Get] with the session's own token, which it renews. After a
 // failure it does not ask for a while: then every call fails at once.
@@ -113,7 +146,7 @@ func (s *Session) pausing() time.Duration {
 func (s *Session) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) || errors.Is(err, context.Canceled) {
 		s.failures = 0
 		return
 	}
@@ -192,6 +225,7 @@ func (s *Session) fetch(ctx context.Context) (string, error) {
 		Token   string `json:"access_token"`
 		Type    string `json:"token_type"`
 		Seconds int64  `json:"expires_in"`
+		Scope   string `json:"scope"`
 	}
 	if err := s.do(r, maxSmall, &answer); err != nil {
 		if errors.Is(err, ErrUnauthorized) {
@@ -205,6 +239,7 @@ func (s *Session) fetch(ctx context.Context) (string, error) {
 	life := time.Duration(min(answer.Seconds, 86_400)) * time.Second
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.scope = answer.Scope
 	s.token, s.ends = answer.Token, s.cfg.Now().Add(life-min(expiresSoon, life/2))
 	return s.token, nil
 }

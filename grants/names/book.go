@@ -1,6 +1,9 @@
 package names
 
 import (
+	"hash/maphash"
+	"iter"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -43,20 +46,114 @@ func (r Resolution) At(now time.Time) []Holder {
 	return slices.DeleteFunc(slices.Clone(r.Holders), ended)
 }
 
-// A Page is a book as it is at one moment. It is immutable; its address tells it
-// apart from others. The nil Page is empty.
-type Page struct{ entries map[Reference]Resolution }
+// leaves is how many parts a page has: what changes copies the part that it is in.
+const leaves = 256
 
-// NewPage makes a page of entries, which are the caller's no more.
-func NewPage(entries map[Reference]Resolution) *Page { return &Page{entries} }
+// A Page is a book as it is at one moment. It is immutable. The nil Page is empty.
+type Page struct {
+	number uint64
+	leaves [leaves]leaf
+	length int
+}
+
+type leaf struct {
+	entries map[Reference]Resolution
+	// since is the number of the first page that it is in.
+	since uint64
+}
+
+var (
+	seed = maphash.MakeSeed()
+	// pages numbers all pages of the process.
+	pages atomic.Uint64
+)
+
+func leafOf(r Reference) int { return int(maphash.Comparable(seed, r) % leaves) }
+
+// NewPage makes a page of entries.
+func NewPage(entries map[Reference]Resolution) *Page { return (*Page)(nil).With(entries, nil) }
+
+// With is the page with these entries changed or added, and those gone.
+func (p *Page) With(changed map[Reference]Resolution, gone []Reference) *Page {
+	next := &Page{}
+	if p != nil {
+		*next = *p
+	}
+	next.number = pages.Add(1)
+	if p == nil { // what was before is not known
+		for i := range next.leaves {
+			next.leaves[i].since = next.number
+		}
+	}
+	own := func(r Reference) map[Reference]Resolution {
+		one := &next.leaves[leafOf(r)]
+		if one.since != next.number {
+			one.since, one.entries = next.number, maps.Clone(one.entries)
+		}
+		if one.entries == nil {
+			one.entries = map[Reference]Resolution{}
+		}
+		return one.entries
+	}
+	for r, found := range changed {
+		own(r)[r] = found
+	}
+	for _, r := range gone {
+		delete(own(r), r)
+	}
+	next.length = 0
+	for i := range next.leaves {
+		next.length += len(next.leaves[i].entries)
+	}
+	return next
+}
+
+// Number tells pages apart; later pages of a book have higher ones. 0 is the nil
+// Page's.
+func (p *Page) Number() uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.number
+}
+
+// Since reports whether a reference may stand for something else in this page than
+// in an earlier one of its book, by that one's number.
+func (p *Page) Since(number uint64, r Reference) bool {
+	return p != nil && (number == 0 || p.leaves[leafOf(r)].since > number)
+}
 
 // Look returns what a reference stands for, and whether it was ever looked up.
 func (p *Page) Look(r Reference) (Resolution, bool) {
 	if p == nil {
 		return Resolution{}, false
 	}
-	found, ok := p.entries[r]
+	found, ok := p.leaves[leafOf(r)].entries[r]
 	return found, ok
+}
+
+// Len is how many names were looked up.
+func (p *Page) Len() int {
+	if p == nil {
+		return 0
+	}
+	return p.length
+}
+
+// All are the entries, in no order.
+func (p *Page) All() iter.Seq2[Reference, Resolution] {
+	return func(yield func(Reference, Resolution) bool) {
+		if p == nil {
+			return
+		}
+		for _, one := range p.leaves {
+			for r, found := range one.entries {
+				if !yield(r, found) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A Book has the newest page. The nil Book is empty. It is safe for concurrent
@@ -73,11 +170,3 @@ func (b *Book) Page() *Page {
 
 // Turn makes a page the newest.
 func (b *Book) Turn(p *Page) { b.page.Store(p) }
-
-// Len is how many names were looked up.
-func (p *Page) Len() int {
-	if p == nil {
-		return 0
-	}
-	return len(p.entries)
-}

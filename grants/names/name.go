@@ -10,6 +10,8 @@ package names
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode"
@@ -51,11 +53,17 @@ const LabelledWord = "apps"
 const (
 	maxPart   = 255 // bytes, what Cloud Controller keeps of a name
 	maxLabels = 8
+
+	maxPrefix      = 253 // bytes, of a label's key
+	reservedPrefix = "cloudfoundry.org"
 )
 
 var (
 	guidShape = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	label     = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+	// label is what Cloud Controller lets an app bear: in the prefix of a key at least
+	// two labels of a domain.
+	label = regexp.MustCompile(`^(?:((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)/)?` +
+		`[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?=[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 )
 
 // Parse reads app:NAME, app:SPACE/NAME, space:NAME or org:. and reports whether s
@@ -112,8 +120,12 @@ func ParseLabelled(space, labels string) (Name, error) {
 func Requirements(labels string) (map[string]string, error) {
 	wanted := map[string]string{}
 	for one := range strings.SplitSeq(labels, ",") {
-		if !label.MatchString(one) {
-			return nil, fmt.Errorf("labels %q: expected key=value, several with commas between them and without spaces", clip(labels))
+		parts := label.FindStringSubmatch(one)
+		if parts == nil || len(parts[1]) > maxPrefix {
+			return nil, fmt.Errorf("labels %q: expected key=value or domain.example/key=value, several with commas between them and without spaces", clip(labels))
+		}
+		if strings.EqualFold(parts[1], reservedPrefix) {
+			return nil, fmt.Errorf("labels %q: no app can bear labels of %s, which Cloud Foundry keeps for itself", clip(labels), reservedPrefix)
 		}
 		key, value, _ := strings.Cut(one, "=")
 		if _, again := wanted[key]; again {
@@ -179,6 +191,38 @@ func (n Name) From(org, space identity.GUID) Reference {
 		space = identity.GUID{}
 	}
 	return Reference{Org: org, Space: space, Name: n}
+}
+
+// A Set is a number of references. It is immutable; its address tells it apart
+// from others. The nil Set is empty.
+type Set struct{ references map[Reference]bool }
+
+// NewSet makes a set of references, of which some may be there more than once.
+func NewSet(references iter.Seq[Reference]) *Set {
+	all := map[Reference]bool{}
+	for r := range references {
+		all[r] = true
+	}
+	return &Set{all}
+}
+
+// Has reports whether a reference is in the set.
+func (s *Set) Has(r Reference) bool { return s != nil && s.references[r] }
+
+// Len is how many references there are.
+func (s *Set) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.references)
+}
+
+// All are the references, in no order.
+func (s *Set) All() iter.Seq[Reference] {
+	if s == nil {
+		return func(func(Reference) bool) {}
+	}
+	return maps.Keys(s.references)
 }
 
 // clip bounds outside input that is quoted in an error.

@@ -55,13 +55,14 @@ func TestNamesThatAreRefused(t *testing.T) {
 // Only what an app bears can be required: a selector of what it does not bear
 // would allow apps that nobody thought of.
 func TestLabels(t *testing.T) {
-	for _, labels := range []string{"team=payments", "team=payments,tier=front", "example.com/team=a.b-c_d"} {
+	for _, labels := range []string{"team=payments", "team=payments,tier=front", "example.com/team=a.b-c_d", "A.b-c.Example/x=1"} {
 		name, err := names.ParseLabelled("monitoring", labels)
 		require.NoError(t, err, labels)
 		assert.Equal(t, names.Name{Kind: names.Labelled, Space: "monitoring", Labels: labels}, name)
 	}
 	for _, labels := range []string{
 		"", "team", "!team", "team!=payments", "team==payments", "team in (a,b)", "team notin (a)", "team=", "=x", "team=a,", ",team=a",
+		"cloudfoundry.org/a=b", "CloudFoundry.ORG/a=b", "nodot/a=b", "a..b/c=d", ".a.b/c=d", "a.b./c=d", "-a.b/c=d", "a_b.c/d=e", "a.b/=c", strings.Repeat("a.", 130) + "b/c=d",
 		"team=a, tier=b", "team=a,team=b", "team=a&space_guids=x", "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1", "team=" + strings.Repeat("x", 64),
 	} {
 		name, err := names.ParseLabelled("monitoring", labels)

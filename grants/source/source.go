@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unique"
 
@@ -130,7 +129,7 @@ func (s Source) Compare(other Source) int {
 	if c := cmp.Compare(s.Kind, other.Kind); c != 0 {
 		return c
 	}
-	return slices.Compare(s.ID[:], other.ID[:])
+	return s.ID.Compare(other.ID)
 }
 
 // clip bounds outside input that is quoted in an error.

@@ -62,24 +62,10 @@ func (b *Board) Post(ctx context.Context, kind string, notes ...Note) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	select {
-	case b.cfg.Turn <- struct{}{}:
-		defer func() { <-b.cfg.Turn }()
-	case <-ctx.Done():
-		return database.Unavailable(ctx.Err())
-	}
-	if err := b.write(ctx, kind, notes); err != nil {
-		return database.Unavailable(err)
-	}
-	return nil
+	return b.db.WriteInTurn(ctx, b.cfg.Turn, func(tx *sql.Tx) error { return b.write(ctx, tx, kind, notes) })
 }
 
-func (b *Board) write(ctx context.Context, kind string, notes []Note) error {
-	tx, err := b.db.BeginYielding(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after a commit
+func (b *Board) write(ctx context.Context, tx *sql.Tx, kind string, notes []Note) error {
 	for _, note := range notes {
 		_, err := tx.ExecContext(ctx, `INSERT INTO board (kind, name, value, made_at, ends_at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value, made_at = excluded.made_at, ends_at = excluded.ends_at
@@ -89,12 +75,9 @@ func (b *Board) write(ctx context.Context, kind string, notes []Note) error {
 			return err
 		}
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM board WHERE (kind, name) IN (SELECT kind, name FROM board WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2)`,
+	_, err := tx.ExecContext(ctx, `DELETE FROM board WHERE (kind, name) IN (SELECT kind, name FROM board WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2)`,
 		b.cfg.Now().UnixMilli(), endedAtOnce)
-	if err != nil {
-		return err
-	}
-	return tx.Commit()
+	return err
 }
 
 // Read returns the notes of a kind that have not ended, the newest first.

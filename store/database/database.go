@@ -78,12 +78,31 @@ func (d *Database) Begin(ctx context.Context) (*sql.Tx, error) {
 	return d.begin(ctx, `SET LOCAL idle_in_transaction_session_timeout = '10s'`)
 }
 
-// BeginYielding begins a transaction that writes what may as well be written
-// later: rather than wait for another's lock, or make others wait, it fails. On
-// SQLite, where nothing is locked for long, it waits as all do.
-func (d *Database) BeginYielding(ctx context.Context) (*sql.Tx, error) {
+// WriteInTurn writes, in one transaction, what may as well be written later:
+// rather than wait for another's lock, or make others wait, it fails, with an
+// [ErrUnavailable]. On SQLite, where nothing is locked for long, it waits as all
+// do. The turn is held by one transaction at a time of all that write in this
+// process: SQLite's lock goes to whoever asks most often.
+func (d *Database) WriteInTurn(ctx context.Context, turn chan struct{}, write func(*sql.Tx) error) error {
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return Unavailable(ctx.Err())
+	}
 	// Less than deadlock_timeout, after which the other might be the one to fail.
-	return d.begin(ctx, `SET LOCAL idle_in_transaction_session_timeout = '1s'; SET LOCAL lock_timeout = '200ms'`)
+	tx, err := d.begin(ctx, `SET LOCAL idle_in_transaction_session_timeout = '1s'; SET LOCAL lock_timeout = '200ms'`)
+	if err != nil {
+		return Unavailable(err)
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
+	if err := write(tx); err != nil {
+		return Unavailable(err)
+	}
+	if err := tx.Commit(); err != nil {
+		return Unavailable(err)
+	}
+	return nil
 }
 
 func (d *Database) begin(ctx context.Context, ofPostgres string) (*sql.Tx, error) {

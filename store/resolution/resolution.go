@@ -9,16 +9,15 @@ package resolution
 
 import (
 	"context"
-	"crypto/sha256"
-	"database/sql"
-	"encoding/hex"
-	"maps"
 	"sync"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/store/database"
 )
+
+// loadTimeout bounds reading everything.
+const loadTimeout = time.Minute
 
 // Config configures [New]. All of it is required.
 type Config struct {
@@ -36,16 +35,10 @@ type Resolutions struct {
 	db   *database.Database
 	book names.Book
 
-	mu      sync.Mutex // held while the book changes
+	mu sync.Mutex // held while the book changes
+	// version is that of the newest row in the book.
 	version int64
-	rows    map[names.Reference]row
 	loaded  bool
-}
-
-// row is a resolution as the database has it.
-type row struct {
-	names.Resolution
-	version int64
 }
 
 // New returns what a database keeps; see [Resolutions.Load] and
@@ -74,32 +67,54 @@ func (r *Resolutions) Follow(ctx context.Context) {
 
 // Load brings the book up to date.
 func (r *Resolutions) Load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	version, err := database.ReadNumber(ctx, r.db, `SELECT version FROM resolution_turns WHERE id = 0`)
+	look, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	version, err := database.ReadNumber(look, r.db, `SELECT version FROM resolution_turns WHERE id = 0`)
 	if err != nil || r.loaded && version == r.version {
 		return err
 	}
+	ctx, cancel = context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	return r.read(ctx)
+}
+
+// read reads what has changed, and everything if that does not tell: at first,
+// after a restore of the database, or where rows have been deleted since that were
+// not seen to be forgotten.
+func (r *Resolutions) read(ctx context.Context) error {
 	tx, err := r.db.Snapshot(ctx) // one moment for both tables
 	if err != nil {
 		return database.Unavailable(err)
 	}
 	defer func() { _ = tx.Rollback() }() // only read
-	if version, err = database.ReadNumber(ctx, tx, `SELECT version FROM resolution_turns WHERE id = 0`); err != nil {
-		return err
-	}
-	list, _, err := database.ReadAll(ctx, tx, scan, `SELECT reference, found, version FROM resolutions`)
+	version, err := database.ReadNumber(ctx, tx, `SELECT version FROM resolution_turns WHERE id = 0`)
 	if err != nil {
 		return err
 	}
-	rows, entries := make(map[names.Reference]row, len(list)), make(map[names.Reference]names.Resolution, len(list))
-	for _, one := range list {
-		rows[one.reference], entries[one.reference] = row{one.found, one.version}, one.found
+	deleted, err := database.ReadNumber(ctx, tx, `SELECT version FROM resolution_turns WHERE id = 3`)
+	if err != nil {
+		return err
 	}
-	r.version, r.rows, r.loaded = version, rows, true
-	r.book.Turn(names.NewPage(entries))
+	page, since := r.book.Page(), r.version
+	if !r.loaded || since < deleted || version < since {
+		page, since = nil, -1
+	}
+	rows, _, err := database.ReadAll(ctx, tx, scan, `SELECT reference, found FROM resolutions WHERE version > $1`, since)
+	if err != nil {
+		return err
+	}
+	changed, gone := make(map[names.Reference]names.Resolution, len(rows)), []names.Reference(nil)
+	for _, row := range rows {
+		if row.forgotten {
+			gone = append(gone, row.reference)
+		} else {
+			changed[row.reference] = row.found
+		}
+	}
+	r.version, r.loaded = version, true
+	r.book.Turn(page.With(changed, gone))
 	return nil
 }
 
@@ -125,107 +140,4 @@ func (r *Resolutions) TakeTurn(ctx context.Context, turn int, every time.Duratio
 	}
 	taken, err := result.RowsAffected()
 	return taken > 0, err
-}
-
-// Saving is what [Resolutions.Begin] has started.
-type Saving struct {
-	of   *Resolutions
-	rows map[names.Reference]row
-}
-
-// Begin returns what is known, on which a look-up may build. What another one
-// saves in the meantime is not overwritten.
-func (r *Resolutions) Begin(ctx context.Context) (*Saving, error) {
-	if err := r.Load(ctx); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return &Saving{r, maps.Clone(r.rows)}, nil
-}
-
-// Known are the names that were looked up before, and what they stood for.
-func (s *Saving) Known() map[names.Reference]names.Resolution {
-	known := make(map[names.Reference]names.Resolution, len(s.rows))
-	for reference, row := range s.rows {
-		known[reference] = row.Resolution
-	}
-	return known
-}
-
-// Save writes what has changed and forgets what nobody names any more, and
-// brings the book up to date.
-func (s *Saving) Save(ctx context.Context, changed map[names.Reference]names.Resolution, forget []names.Reference) error {
-	if len(changed) == 0 && len(forget) == 0 {
-		return nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, s.of.cfg.Timeout)
-	defer cancel()
-	select {
-	case s.of.cfg.Turn <- struct{}{}:
-	case <-bounded.Done():
-		return database.Unavailable(bounded.Err())
-	}
-	err := s.write(bounded, changed, forget)
-	<-s.of.cfg.Turn
-	if err != nil {
-		return database.Unavailable(err)
-	}
-	return s.of.Load(ctx)
-}
-
-func (s *Saving) write(ctx context.Context, changed map[names.Reference]names.Resolution, forget []names.Reference) error {
-	tx, err := s.of.db.BeginYielding(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after a commit
-	var version int64
-	err = tx.QueryRowContext(ctx, `UPDATE resolution_turns SET version = version + 1 WHERE id = 0 RETURNING version`).Scan(&version)
-	if err != nil {
-		return err
-	}
-	for reference, found := range changed {
-		text := referenceText(reference)
-		_, err := tx.ExecContext(ctx, `INSERT INTO resolutions (id, reference, found, version) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (id) DO UPDATE SET found = excluded.found, version = excluded.version WHERE resolutions.version = $5`,
-			idOf(text), text, foundText(found), version, s.rows[reference].version)
-		if err != nil {
-			return err
-		}
-	}
-	for _, reference := range forget {
-		_, err := tx.ExecContext(ctx, `DELETE FROM resolutions WHERE id = $1 AND version = $2`, idOf(referenceText(reference)), s.rows[reference].version)
-		if err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
-}
-
-func idOf(reference string) string {
-	digest := sha256.Sum256([]byte(reference))
-	return hex.EncodeToString(digest[:])
-}
-
-type scanned struct {
-	reference names.Reference
-	found     names.Resolution
-	version   int64
-}
-
-// scan is a [database.Scanner].
-func scan(row *sql.Rows) func() (scanned, error) {
-	var one scanned
-	var reference, found string
-	err := row.Scan(&reference, &found, &one.version)
-	return func() (scanned, error) {
-		if err == nil {
-			one.reference, err = parseReference(reference)
-		}
-		if err == nil {
-			one.found, err = parseFound(found)
-		}
-		return one, err
-	}
 }

@@ -1,6 +1,7 @@
 package resolution
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"time"
@@ -89,4 +90,29 @@ func timeOf(millis int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(millis).UTC()
+}
+
+// forgotten stands in the place of what a name stands for, once nobody uses it.
+const forgotten = ""
+
+type row struct {
+	reference names.Reference
+	found     names.Resolution
+	forgotten bool
+}
+
+// scan is a [database.Scanner]. What does not parse is as if it were forgotten: it
+// stands for nobody.
+func scan(rows *sql.Rows) func() (row, error) {
+	var reference, found string
+	err := rows.Scan(&reference, &found)
+	return func() (one row, _ error) {
+		if err == nil {
+			one.reference, err = parseReference(reference)
+		}
+		var damaged error
+		one.found, damaged = parseFound(found)
+		one.forgotten = damaged != nil
+		return one, err
+	}
 }

@@ -57,8 +57,8 @@ func (s *Sightings) Callers(ctx context.Context, bindings ...string) ([]Sighting
 	if len(bindings) == 0 {
 		return nil, nil
 	}
-	var q query
-	return read(ctx, s, scan, `SELECT `+columns+` FROM sightings WHERE binding_id IN (`+q.list(bindings)+`) AND reason = '' ORDER BY last_at DESC, app`, q.args...)
+	var q database.Query
+	return read(ctx, s, scan, `SELECT `+columns+` FROM sightings WHERE binding_id IN (`+q.List(bindings)+`) AND reason = '' ORDER BY last_at DESC, app`, q.Args...)
 }
 
 // Refusals are the last refusals of bindings that differ, the newest first.
@@ -66,9 +66,9 @@ func (s *Sightings) Refusals(ctx context.Context, most int, bindings ...string) 
 	if len(bindings) == 0 {
 		return nil, nil
 	}
-	var q query
-	text := `SELECT ` + columns + ` FROM sightings WHERE binding_id IN (` + q.list(bindings) + `) AND reason <> '' ORDER BY last_at DESC, app, path LIMIT ` + q.row("BIGINT", most)
-	return read(ctx, s, scan, text, q.args...)
+	var q database.Query
+	text := `SELECT ` + columns + ` FROM sightings WHERE binding_id IN (` + q.List(bindings) + `) AND reason <> '' ORDER BY last_at DESC, app, path LIMIT ` + q.Row("BIGINT", most)
+	return read(ctx, s, scan, text, q.Args...)
 }
 
 // Totals count the callers of bindings: one row for each outcome of a binding,
@@ -77,9 +77,9 @@ func (s *Sightings) Totals(ctx context.Context, bindings ...string) ([]Sighting,
 	if len(bindings) == 0 {
 		return nil, nil
 	}
-	var q query
+	var q database.Query
 	return read(ctx, s, scan, `SELECT binding_id, '', '', '', outcome, '', '', '', CAST(SUM(times) AS BIGINT), MIN(first_at), MAX(last_at)
-		FROM sightings WHERE binding_id IN (`+q.list(bindings)+`) AND reason = '' GROUP BY binding_id, outcome`, q.args...)
+		FROM sightings WHERE binding_id IN (`+q.List(bindings)+`) AND reason = '' GROUP BY binding_id, outcome`, q.Args...)
 }
 
 // A Home is where an app or a space was when it last called.
@@ -93,11 +93,11 @@ func (s *Sightings) Homes(ctx context.Context, apps, spaces []string) (map[strin
 		for len(ids) > 0 {
 			part := ids[:min(len(ids), rowsAtOnce)]
 			ids = ids[len(part):]
-			var q query
+			var q database.Query
 			text := strings.ReplaceAll(`SELECT id, space, org FROM (
 				SELECT % AS id, space, org, ROW_NUMBER() OVER (PARTITION BY % ORDER BY last_at DESC) AS place FROM sightings WHERE % IN (`, "%", column) +
-				q.list(part) + `)) AS seen WHERE place = 1 AND space <> '' AND org <> ''`
-			list, err := read(ctx, s, scanHome, text, q.args...)
+				q.List(part) + `)) AS seen WHERE place = 1 AND space <> '' AND org <> ''`
+			list, err := read(ctx, s, scanHome, text, q.Args...)
 			if err != nil {
 				return nil, err
 			}

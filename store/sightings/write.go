@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -61,39 +60,17 @@ func (s *Sightings) writeUnwritten(ctx context.Context) error {
 	left := &s.unwritten
 	for len(left.denials) > 0 {
 		part := left.denials[:min(len(left.denials), rowsAtOnce)]
-		if err := s.inTurn(ctx, func(ctx context.Context, tx *sql.Tx) error { return writeDenials(ctx, tx, part) }); err != nil {
+		if err := s.db.WriteInTurn(ctx, s.cfg.Turn, func(tx *sql.Tx) error { return writeDenials(ctx, tx, part) }); err != nil {
 			return err
 		}
 		left.denials = left.denials[len(part):]
 	}
 	for len(left.rows) > 0 {
 		part := left.rows[:min(len(left.rows), rowsAtOnce)]
-		if err := s.inTurn(ctx, func(ctx context.Context, tx *sql.Tx) error { return writeRows(ctx, tx, part) }); err != nil {
+		if err := s.db.WriteInTurn(ctx, s.cfg.Turn, func(tx *sql.Tx) error { return writeRows(ctx, tx, part) }); err != nil {
 			return err
 		}
 		left.rows = left.rows[len(part):]
-	}
-	return nil
-}
-
-// inTurn never makes a change wait for long: it gives way.
-func (s *Sightings) inTurn(ctx context.Context, write func(context.Context, *sql.Tx) error) error {
-	select {
-	case s.cfg.Turn <- struct{}{}:
-		defer func() { <-s.cfg.Turn }()
-	case <-ctx.Done():
-		return database.Unavailable(ctx.Err())
-	}
-	tx, err := s.db.BeginYielding(ctx)
-	if err != nil {
-		return database.Unavailable(err)
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after a commit
-	if err := write(ctx, tx); err != nil {
-		return database.Unavailable(err)
-	}
-	if err := tx.Commit(); err != nil {
-		return database.Unavailable(err)
 	}
 	return nil
 }
@@ -154,19 +131,19 @@ const prune = `DELETE FROM sightings WHERE (binding_id, app, outcome, reason, me
 	WHERE place > $1 OR refused AND of_caller > $2)`
 
 func writeRows(ctx context.Context, tx *sql.Tx, rows []row) error {
-	var q query
+	var q database.Query
 	values := make([]string, len(rows))
 	bindings := make([]string, len(rows))
 	for i, r := range rows {
 		bindings[i] = r.binding
-		values[i] = q.row("TEXT", r.binding, r.app, r.outcome, r.reason, r.method, r.path, r.space, r.org) + ", " + q.row("BIGINT", r.times, r.first, r.last)
+		values[i] = q.Row("TEXT", r.binding, r.app, r.outcome, r.reason, r.method, r.path, r.space, r.org) + ", " + q.Row("BIGINT", r.times, r.first, r.last)
 		values[i] = "(" + values[i] + ")"
 	}
-	if _, err := tx.ExecContext(ctx, strings.Replace(upsert, "%", strings.Join(values, ", "), 1), q.args...); err != nil {
+	if _, err := tx.ExecContext(ctx, strings.Replace(upsert, "%", strings.Join(values, ", "), 1), q.Args...); err != nil {
 		return err
 	}
-	q = query{args: []any{callersOfBinding, refusalsOfCaller}}
-	_, err := tx.ExecContext(ctx, strings.Replace(prune, "%", q.list(slices.Compact(bindings)), 1), q.args...)
+	q = database.Query{Args: []any{callersOfBinding, refusalsOfCaller}}
+	_, err := tx.ExecContext(ctx, strings.Replace(prune, "%", q.List(slices.Compact(bindings)), 1), q.Args...)
 	return err
 }
 
@@ -183,7 +160,7 @@ const pruneDenials = `DELETE FROM denials WHERE decision_id IN (
 	OR decision_id IN (SELECT decision_id FROM denials ORDER BY made_at DESC, decision_id LIMIT 100000 OFFSET $3)`
 
 func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision) error {
-	var q query
+	var q database.Query
 	values, bindings := make([]string, len(denials)), make([]string, len(denials))
 	for i := range denials {
 		d := &denials[i]
@@ -192,35 +169,14 @@ func writeDenials(ctx context.Context, tx *sql.Tx, denials []Decision) error {
 			return err
 		}
 		bindings[i] = d.Binding
-		values[i] = "(" + q.row("TEXT", d.DecisionID, d.Binding, d.App, string(content)) + ", " + q.row("BIGINT", d.At.UnixMilli()) + ")"
+		values[i] = "(" + q.Row("TEXT", d.DecisionID, d.Binding, d.App, string(content)) + ", " + q.Row("BIGINT", d.At.UnixMilli()) + ")"
 	}
-	_, err := tx.ExecContext(ctx, strings.Replace(insertDenials, "%", strings.Join(values, ", "), 1), q.args...)
+	_, err := tx.ExecContext(ctx, strings.Replace(insertDenials, "%", strings.Join(values, ", "), 1), q.Args...)
 	if err != nil {
 		return err
 	}
 	slices.Sort(bindings)
-	q = query{args: []any{denialsOfBinding, denialsOfCaller, denialsKept}}
-	_, err = tx.ExecContext(ctx, strings.Replace(pruneDenials, "%", q.list(slices.Compact(bindings)), 1), q.args...)
+	q = database.Query{Args: []any{denialsOfBinding, denialsOfCaller, denialsKept}}
+	_, err = tx.ExecContext(ctx, strings.Replace(pruneDenials, "%", q.List(slices.Compact(bindings)), 1), q.Args...)
 	return err
-}
-
-// query numbers the parameters of one.
-type query struct{ args []any }
-
-// row adds values of one type, which PostgreSQL must be told.
-func (q *query) row(kind string, values ...any) string {
-	places := make([]string, len(values))
-	for i, value := range values {
-		q.args = append(q.args, value)
-		places[i] = fmt.Sprintf("CAST($%d AS %s)", len(q.args), kind)
-	}
-	return strings.Join(places, ", ")
-}
-
-func (q *query) list(values []string) string {
-	args := make([]any, len(values))
-	for i, value := range values {
-		args[i] = value
-	}
-	return q.row("TEXT", args...)
 }

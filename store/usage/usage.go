@@ -9,6 +9,7 @@ package usage
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,13 +129,7 @@ func (u *Uses) Write(ctx context.Context) error {
 }
 
 func (u *Uses) writeBatch(ctx context.Context, batch []row) error {
-	select {
-	case u.cfg.Turn <- struct{}{}:
-		defer func() { <-u.cfg.Turn }()
-	case <-ctx.Done():
-		return database.Unavailable(ctx.Err())
-	}
-	if err := write(ctx, u.db, batch); err != nil {
+	if err := u.db.WriteInTurn(ctx, u.cfg.Turn, func(tx *sql.Tx) error { return write(ctx, tx, batch) }); err != nil {
 		return err
 	}
 	for _, one := range batch {

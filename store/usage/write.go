@@ -2,7 +2,7 @@ package usage
 
 import (
 	"context"
-	"fmt"
+	"database/sql"
 	"strings"
 
 	"github.com/mtls-authz/mtls-authz/store/database"
@@ -25,26 +25,14 @@ type row struct {
 	use *use
 }
 
-// write never makes a change wait for long: it gives way, and it takes the rows
-// in one order, so that gateways that write at once do not stop each other.
-// Bindings that are not there any more have no row.
-func write(ctx context.Context, db *database.Database, batch []row) error {
-	tx, err := db.BeginYielding(ctx)
-	if err != nil {
-		return database.Unavailable(err)
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after a commit
-	values, args := make([]string, len(batch)), make([]any, 0, 2*len(batch))
+// write takes the rows in one order, so that gateways that write at once do not
+// stop each other. Bindings that are not there any more have no row.
+func write(ctx context.Context, tx *sql.Tx, batch []row) error {
+	var q database.Query
+	values := make([]string, len(batch))
 	for i, row := range batch {
-		values[i] = fmt.Sprintf(`(CAST($%d AS TEXT), CAST($%d AS BIGINT))`, 2*i+1, 2*i+2)
-		args = append(args, row.id, row.at*1000)
+		values[i] = "(" + q.Row("TEXT", row.id) + ", " + q.Row("BIGINT", row.at*1000) + ")"
 	}
-	query := strings.Replace(upsert, `%`, strings.Join(values, `, `), 1)
-	if _, err := tx.ExecContext(ctx, query, args...); err != nil {
-		return database.Unavailable(err)
-	}
-	if err := tx.Commit(); err != nil {
-		return database.Unavailable(err)
-	}
-	return nil
+	_, err := tx.ExecContext(ctx, strings.Replace(upsert, `%`, strings.Join(values, `, `), 1), q.Args...)
+	return err
 }

@@ -54,8 +54,11 @@ type View struct {
 
 	mu         sync.Mutex
 	ofInstance map[string][]string // instance id -> binding ids
-	// named has the instances with sources by name that are looked up.
-	named map[string]map[names.Reference]bool
+	// named has the names that are looked up, by instance; uses counts the instances
+	// of each. wanted are all of them, nil if that has changed.
+	named  map[string][]names.Reference
+	uses   map[names.Reference]int
+	wanted *names.Set
 	// synced is the revision up to which all changes are here; ahead holds
 	// the instances that are here at a later one.
 	synced int64
@@ -64,7 +67,7 @@ type View struct {
 
 // New returns an empty view of a database; see [View.Load] and [View.Follow].
 func New(db *database.Database, cfg Config) *View {
-	v := &View{cfg: cfg, db: db, ofInstance: map[string][]string{}, named: map[string]map[names.Reference]bool{}, ahead: map[string]int64{}}
+	v := &View{cfg: cfg, db: db, ofInstance: map[string][]string{}, named: map[string][]names.Reference{}, uses: map[names.Reference]int{}, ahead: map[string]int64{}}
 	v.damaged.Store(&[]error{})
 	v.contact.Store(&contact{})
 	return v
@@ -84,15 +87,39 @@ func (v *View) Access(bindingID string) *grants.Access {
 	return nil
 }
 
-// References are the names that somebody has to look up, each once.
-func (v *View) References() map[names.Reference]bool {
+// References are the names that somebody has to look up. It is the same set as
+// long as they are the same.
+func (v *View) References() *names.Set {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	all := map[names.Reference]bool{}
-	for _, references := range v.named {
-		maps.Copy(all, references)
+	if v.wanted == nil {
+		v.wanted = names.NewSet(maps.Keys(v.uses))
 	}
-	return all
+	return v.wanted
+}
+
+// rename takes down which names an instance uses from now on.
+func (v *View) rename(instanceID string, bound []*grants.Access) {
+	used := map[names.Reference]bool{}
+	for _, access := range bound {
+		for _, reference := range access.References() {
+			used[reference] = true
+		}
+	}
+	former := v.named[instanceID]
+	delete(v.named, instanceID)
+	for reference := range used {
+		v.named[instanceID] = append(v.named[instanceID], reference)
+		if v.uses[reference]++; v.uses[reference] == 1 {
+			v.wanted = nil
+		}
+	}
+	for _, reference := range former {
+		if v.uses[reference]--; v.uses[reference] == 0 {
+			delete(v.uses, reference)
+			v.wanted = nil
+		}
+	}
 }
 
 // Synced is the revision up to which every change is in the view.
@@ -167,18 +194,12 @@ func (v *View) sync(revision int64, changed map[string][]*grants.Access) {
 func (v *View) replace(instanceID string, bound []*grants.Access) {
 	former := v.ofInstance[instanceID]
 	delete(v.ofInstance, instanceID)
-	delete(v.named, instanceID)
+	v.rename(instanceID, bound)
 	kept := make(map[string]bool, len(bound))
 	for _, access := range bound {
 		v.access.Store(access.Binding, access)
 		kept[access.Binding] = true
 		v.ofInstance[instanceID] = append(v.ofInstance[instanceID], access.Binding)
-		for _, reference := range access.References() {
-			if v.named[instanceID] == nil {
-				v.named[instanceID] = map[names.Reference]bool{}
-			}
-			v.named[instanceID][reference] = true
-		}
 	}
 	for _, id := range former {
 		// Another instance may have the id since.

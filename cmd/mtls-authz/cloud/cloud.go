@@ -10,13 +10,13 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mtls-authz/mtls-authz/api/viewer"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/directory"
 	"github.com/mtls-authz/mtls-authz/directory/controller"
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/display"
-	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store"
 )
 
@@ -27,8 +27,14 @@ type Cloud struct {
 	Viewers   *viewer.Viewers
 }
 
+// Telling is whom it tells how it goes.
+type Telling struct {
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
 // New builds what the settings ask for; roots verify Cloud Controller and UAA.
-func New(s *settings.Settings, state *store.Store, roots func() (*x509.CertPool, error), log *slog.Logger) (*Cloud, error) {
+func New(s *settings.Settings, state *store.Store, roots func() (*x509.CertPool, error), to Telling) (*Cloud, error) {
 	c := &Cloud{}
 	if s.CFAPIURL == "" {
 		return c, nil
@@ -42,7 +48,7 @@ func New(s *settings.Settings, state *store.Store, roots func() (*x509.CertPool,
 	if s.CFClientID != "" {
 		c.Directory = directory.New(directory.Config{
 			Lister: client.Session(s.CFClientID, s.CFClientSecret), Resolutions: state.Names(), References: state.View().References,
-			Grace: s.NameGrace, Interval: s.NameInterval, Log: log,
+			Grace: s.NameGrace, Interval: s.NameInterval, Log: to.Log, Metrics: to.Metrics,
 		})
 	}
 	return c, nil
@@ -56,9 +62,7 @@ func (c *Cloud) Labels() display.Labels {
 	if c.Directory == nil {
 		return nil
 	}
-	return func(kind grants.Kind, id identity.GUID) display.Label {
-		return display.Label(c.Directory.Label(kind, id))
-	}
+	return c.Directory.Label
 }
 
 // Permits tells what users may do, by their tokens; nil without CF_API_URL.
