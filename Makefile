@@ -18,9 +18,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, openssl (Debian), golangci-lint (into .bin)
-	@if ! { command -v redis-server && command -v curl && command -v openssl && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql curl openssl; \
+setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, jq, openssl (Debian), golangci-lint (into .bin)
+	@if ! { command -v redis-server && command -v curl && command -v jq && command -v openssl && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql curl jq openssl; \
 	fi
 
 $(LINT):

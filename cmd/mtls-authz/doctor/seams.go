@@ -3,7 +3,12 @@ package doctor
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/mtls-authz/mtls-authz/directory/controller"
 	"github.com/mtls-authz/mtls-authz/doctor/bound"
@@ -87,5 +92,18 @@ func (p *patient) cloud() bound.CloudController {
 		roots = x509.NewCertPool() // its item says that the certificate is not trusted
 	}
 	client := controller.New(controller.Config{URL: p.CFAPIURL, Roots: roots})
-	return cloud.Controller{Lister: client.Session(p.CFClientID, p.CFClientSecret)}
+	return cloud.Controller{Lister: anew{func() *controller.Session { return client.Session(p.CFClientID, p.CFClientSecret) }}}
+}
+
+// anew asks for each list in a session of its own: one that has failed would say to
+// the next that it pauses, and not why.
+type anew struct{ session func() *controller.Session }
+
+func (a anew) List(ctx context.Context, path string, query url.Values, page func(json.RawMessage) error) error {
+	err := a.session().List(ctx, path, query, page)
+	// There is no sentinel for it, and the status is in the text alone.
+	if err != nil && strings.HasSuffix(err.Error(), "403 "+http.StatusText(http.StatusForbidden)) {
+		return fmt.Errorf("%w: %w", bound.ErrForbidden, err)
+	}
+	return err
 }

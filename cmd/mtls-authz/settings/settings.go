@@ -71,6 +71,8 @@ type Settings struct {
 	OwnHosts []string
 	// OwnApp is the gateway's app guid; zero outside Cloud Foundry.
 	OwnApp identity.GUID
+	// InstancePorts is CF_INSTANCE_PORTS, "" outside Cloud Foundry.
+	InstancePorts string
 	// IgnoredDatabaseURL tells that Cloud Foundry injected a DATABASE_URL.
 	IgnoredDatabaseURL bool
 
