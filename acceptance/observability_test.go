@@ -13,10 +13,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mtls-authz/mtls-authz/playground"
 )
 
 // collector takes spans by OTLP and keeps them as they came.
@@ -109,7 +112,11 @@ func TestTheMetricsOfTheGuideAreThere(t *testing.T) {
 	t.Parallel()
 	candidate := filepath.Join(t.TempDir(), "candidate")
 	require.NoError(t, writeFiles(candidate, bundle))
-	w := start(t, setup{env: []string{"REDIS_URL=redis://127.0.0.1:1", "CACHE_SHARED=always", "POLICY_CANDIDATE=" + candidate}})
+	server := httptest.NewTLSServer(cloudOf(playground.Frontend))
+	t.Cleanup(server.Close)
+	env := append(askedBy(server, time.Hour), "REDIS_URL=redis://127.0.0.1:1", "CACHE_SHARED=always", "POLICY_CANDIDATE="+candidate)
+	w := start(t, setup{env: env})
+	w.addSecrets("secret-of-the-client")
 	p := w.protect(t, protection{parameters: `{"allow":["cf:app:$frontend"]}`})
 	p.call(t, "frontend", "GET", "/").expect(t, "200 allowed")
 	labels := labelsOf(w.metrics(t))

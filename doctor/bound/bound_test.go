@@ -104,7 +104,7 @@ func TestCloudControllerItself(t *testing.T) {
 		fix string
 	}{
 		{fmt.Errorf("uaa answered 401: %w", controller.ErrUnauthorized), "CF_CLIENT_SECRET"},
-		{fmt.Errorf("api answered 403: %w", bound.ErrForbidden), "cloud_controller.global_auditor"},
+		{fmt.Errorf("api answered 403: %w", controller.ErrForbidden), "cloud_controller.global_auditor"},
 		{controller.ErrNotFound, "CF_API_URL must be"},
 		{fmt.Errorf("%w: %w", controller.ErrUnavailable, &net.DNSError{}), "DNS"},
 		{fmt.Errorf("%w: %w", controller.ErrUnavailable, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), "security group"},

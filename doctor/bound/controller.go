@@ -10,9 +10,6 @@ import (
 	"github.com/mtls-authz/mtls-authz/doctor"
 )
 
-// ErrForbidden: Cloud Controller knows the client and permits it nothing (403).
-var ErrForbidden = errors.New("the client may not ask this")
-
 const authority = "cloud_controller.global_auditor (or cloud_controller.admin_read_only): uaac client update CF_CLIENT_ID --authorities cloud_controller.global_auditor"
 
 // controller asks for a token and a list, as names and --reconcile need them.
@@ -39,7 +36,7 @@ func mend(err error) string {
 	switch {
 	case errors.Is(err, controller.ErrUnauthorized):
 		return "CF_CLIENT_ID and CF_CLIENT_SECRET must be those of a client of this foundation's UAA with the grant client_credentials, and CF_API_URL its Cloud Controller"
-	case errors.Is(err, ErrForbidden):
+	case errors.Is(err, controller.ErrForbidden):
 		return "give the client the authority " + authority
 	case errors.Is(err, controller.ErrNotFound):
 		return "CF_API_URL must be what cf api shows"

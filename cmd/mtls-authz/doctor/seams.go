@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/mtls-authz/mtls-authz/directory/controller"
 	"github.com/mtls-authz/mtls-authz/doctor/bound"
@@ -100,10 +97,5 @@ func (p *patient) cloud() bound.CloudController {
 type anew struct{ session func() *controller.Session }
 
 func (a anew) List(ctx context.Context, path string, query url.Values, page func(json.RawMessage) error) error {
-	err := a.session().List(ctx, path, query, page)
-	// There is no sentinel for it, and the status is in the text alone.
-	if err != nil && strings.HasSuffix(err.Error(), "403 "+http.StatusText(http.StatusForbidden)) {
-		return fmt.Errorf("%w: %w", bound.ErrForbidden, err)
-	}
-	return err
+	return a.session().List(ctx, path, query, page)
 }

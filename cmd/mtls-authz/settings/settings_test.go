@@ -73,6 +73,13 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, []string{"authz.apps.identity"}, s.OwnHosts)
 }
 
+// A former holder of a name can be out at once.
+func TestNoGrace(t *testing.T) {
+	s, err := settings.Load(minimal(t, map[string]string{"NAME_GRACE": "0s"}))
+	require.NoError(t, err)
+	assert.Zero(t, s.NameGrace)
+}
+
 func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
 	bad := map[string]string{
 		"PORT": "70000", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",

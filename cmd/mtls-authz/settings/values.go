@@ -77,6 +77,17 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, string) erro
 	}
 }
 
+// noneOrMore is a duration that may be none.
+func noneOrMore(field func(*Settings) *time.Duration) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if d, err := time.ParseDuration(v); err == nil && d == 0 {
+			*field(s) = 0
+			return nil
+		}
+		return duration(field)(s, v)
+	}
+}
+
 // share is a part of a whole.
 func share(field func(*Settings) *float64) func(*Settings, string) error {
 	return func(s *Settings, v string) error {
