@@ -13,14 +13,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build bench-overload soak
+.PHONY: help setup run test race test-heavy acceptance bench bench-scale bench-policies setup-peers bench-peers lint fuzz build bench-overload bench-size soak
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, openssl (Debian), golangci-lint (into .bin)
-	@if ! { command -v redis-server && command -v curl && command -v openssl && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql curl openssl; \
+setup: $(LINT) ## install what the tests need: redis-server, postgresql, curl, jq, openssl (Debian), golangci-lint (into .bin)
+	@if ! { command -v redis-server && command -v curl && command -v jq && command -v openssl && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server postgresql curl jq openssl; \
 	fi
 
 $(LINT):
@@ -55,8 +55,8 @@ bench: ## speed and allocations; the throughput is a ratio to a bare proxy in th
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) ./identity ./grants ./rego ./rego/reads ./cache ./store ./gateway ./gateway/assertion | tee $(BIN)/bench.txt | grep -E '^(Benchmark|pkg|cpu)'
 	@awk '/BenchmarkThroughput\/bare/{for(i=1;i<=NF;i++)if($$i=="requests/s")b=$$(i-1)} /BenchmarkThroughput\/gateway/{for(i=1;i<=NF;i++)if($$i=="requests/s")g=$$(i-1)} END{if(b>0)printf "throughput of the gateway / bare ReverseProxy: %.2f\n", g/b}' $(BIN)/bench.txt
 
-bench-scale: ## start, memory and times with BENCH_BINDINGS (100000) bindings of 10 grants each, on both databases
-	@MTLS_AUTHZ_SCALE=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestScale$$' -v ./store | grep -E '^(\||---|FAIL|ok| )'
+bench-scale: ## start, memory and times with BENCH_BINDINGS (100000) bindings of 10 grants each, by guid and by name, on both databases
+	@MTLS_AUTHZ_SCALE=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestScale' -v ./store | grep -E '^(\||---|FAIL|ok| )'
 
 bench-policies: ## what swapping the policy costs under BENCH_RATE (1000) requests a second, and what a candidate policy costs
 	@mkdir -p $(BIN)
@@ -82,6 +82,11 @@ bench-overload: ## goodput, shedding and the operator's part at 0.5, 1, 2 and 3 
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
 	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 go test -count=1 -timeout 10m -run '^TestOverloadInFigures$$' -v ./acceptance | grep -vE '^(===|---)'
+
+bench-size: setup ## start, memory and processor time of the whole process with BENCH_BINDINGS (100000) bindings, on both databases
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
+	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 BENCH_BINDINGS=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestSizeInFigures$$' -v ./acceptance | grep -E '^(\||[a-zA-Z]|$$)' | grep -vE '^(PASS|===)'
 
 soak: ## SOAK_TIME (20m) at 70 % of capacity while certificates, policies, bindings, Redis and PostgreSQL change or go; each answer is checked
 	@mkdir -p $(BIN)

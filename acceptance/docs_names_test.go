@@ -2,6 +2,7 @@ package acceptance_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,18 +122,151 @@ func TestBlocksOfTheOperatorsGuideParse(t *testing.T) {
 			assert.NoError(t, json.Unmarshal([]byte(b.text), &value), b.text)
 		case "yaml":
 			assert.NoError(t, util.Unmarshal([]byte(b.text), &value), b.text)
-			assert.IsType(t, []any{}, value, "an ops file is a list")
+			if strings.HasPrefix(b.text, "# router") {
+				assert.IsType(t, []any{}, value, "an ops file is a list")
+			}
 		}
 		count[b.language]++
 	}
 	assert.Positive(t, count["json"])
 	assert.Positive(t, count["yaml"])
+	for _, b := range blocksOf(documents(t)["../docs/observability.md"]) {
+		if b.language != "yaml" {
+			continue
+		}
+		var prometheus struct {
+			Jobs []struct {
+				Name    string `json:"job_name"`
+				Headers map[string]struct{ Values []string }
+				Static  []struct{ Labels map[string]string } `json:"static_configs"`
+			} `json:"scrape_configs"`
+		}
+		require.NoError(t, util.Unmarshal([]byte(strings.ReplaceAll(b.text, "http_headers", "headers")), &prometheus))
+		require.Len(t, prometheus.Jobs, 2)
+		for i, job := range prometheus.Jobs {
+			index := fmt.Sprint(i)
+			assert.True(t, strings.HasSuffix(job.Name, "-"+index) && strings.HasSuffix(job.Headers["X-CF-App-Instance"].Values[0], ":"+index), "%+v", job)
+			assert.Equal(t, map[string]string{"job": "mtls-authz", "instance": index}, job.Static[0].Labels, "as alert rules and dashboard want it")
+		}
+		count["scrapes"]++
+	}
+	assert.Positive(t, count["scrapes"])
 	for _, name := range []string{"alerts.yml", "dashboard.json"} {
 		text, err := os.ReadFile(filepath.Join("..", "docs", "observability", name))
 		require.NoError(t, err)
 		var value map[string]any
 		assert.NoError(t, util.Unmarshal(text, &value), name)
 		assert.NotEmpty(t, value, name)
+	}
+}
+
+// A list in an ops file replaces the one of the job: what gorouter keeps safe by
+// default stays in it.
+func TestTheOpsFileKeepsTheHeadersThatGorouterProtects(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		"X-Forwarded-For", "X-Forwarded-Proto", "B3", "X-B3", "X-B3-SpanID", "X-B3-TraceID", "X-Request-Start", "X-Forwarded-Client-Cert",
+		"X-CF-Forwarded-Url", "X-CF-Proxy-Signature", "X-CF-Proxy-Metadata",
+	}
+	lists := 0
+	for _, b := range blocksOf(documents(t)["../docs/operators.md"]) {
+		var operations []struct {
+			Path  string
+			Value any
+		}
+		if b.language != "yaml" || util.Unmarshal([]byte(b.text), &operations) != nil {
+			continue
+		}
+		for _, one := range operations {
+			if strings.HasSuffix(one.Path, "/hop_by_hop_headers_to_filter?") {
+				lists++
+				assert.Subset(t, one.Value, want)
+			}
+		}
+	}
+	assert.Positive(t, lists)
+}
+
+var (
+	variable = regexp.MustCompile(`\(\((\w+)\)\)`)
+	push     = regexp.MustCompile(`cf push[^\n|` + "`" + `]*`)
+)
+
+// manifest.yml can be pushed as the guides say: each of its variables is in the file
+// that they show, each push brings them, and what it sets are settings.
+func TestTheManifestIsPushedAsTheGuidesSay(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../manifest.yml")
+	require.NoError(t, err)
+	var manifest struct {
+		Applications []struct {
+			Name, Command string
+			Env           map[string]string
+			Routes        []map[string]string
+			Services      []string
+			Check         string `json:"health-check-http-endpoint"`
+		}
+	}
+	require.NoError(t, util.Unmarshal(text, &manifest))
+	require.Len(t, manifest.Applications, 1)
+	app := manifest.Applications[0]
+	assert.Equal(t, []string{"mtls-authz", "./mtls-authz serve", "/healthz"}, []string{app.Name, app.Command, app.Check})
+	assert.Contains(t, app.Services, "mtls-authz-db")
+
+	wanted := map[string]bool{}
+	for _, line := range strings.Split(string(text), "\n") {
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			for _, name := range variable.FindAllStringSubmatch(line, -1) {
+				wanted[name[1]] = true
+			}
+		}
+	}
+	require.Len(t, wanted, 4)
+	texts := documents(t)
+	shown := map[string]bool{}
+	for _, b := range blocksOf(texts["../docs/operators.md"]) {
+		var vars map[string]string
+		if strings.HasPrefix(b.text, "# vars.yml") && assert.NoError(t, util.Unmarshal([]byte(b.text), &vars)) {
+			for name := range vars {
+				shown[name] = true
+			}
+		}
+	}
+	assert.Equal(t, wanted, shown)
+	texts["../manifest.yml"] = string(text)
+	pushes := 0
+	for name, text := range texts {
+		for _, command := range push.FindAllString(text, -1) {
+			if !strings.Contains(command, "-") { // a word about pushing
+				continue
+			}
+			pushes++
+			assert.Contains(t, command, "-f manifest.yml --vars-file vars.yml", name)
+		}
+	}
+	assert.GreaterOrEqual(t, pushes, 4)
+
+	environ := []string{"GATEWAY_URL=https://mtls-authz.apps.identity"}
+	for name, value := range app.Env {
+		environ = append(environ, name+"="+variable.ReplaceAllString(value, "a-value-of-the-variable"))
+	}
+	end := execute(t, complete(t, environ...), "serve", "--print-config")
+	require.Zero(t, end.code, end.stderr)
+	for name := range app.Env {
+		assert.Regexp(t, `(?m)^`+name+` +\S+ +environment$`, end.stdout)
+	}
+}
+
+// What is on a command line is in the shell's history and in the list of processes.
+func TestNoGuideHasAPasswordOnACommandLine(t *testing.T) {
+	t.Parallel()
+	texts := documents(t)
+	for _, name := range []string{"../README.md", "../docs/operators.md", "../docs/doctor.md", "../docs/settings.md", "../docs/observability.md"} {
+		for _, line := range strings.Split(texts[name], "\n") {
+			if regexp.MustCompile(`\b(cf|curl) [a-z-]+ `).MatchString(line) {
+				assert.NotRegexp(t, ` (?:PASSWORD|OLD|NEW) https://|--var broker_password|-p '\{.*PASSWORD`, line, name)
+			}
+		}
 	}
 }
 

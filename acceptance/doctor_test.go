@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -159,7 +162,7 @@ func TestDoctor(t *testing.T) {
 				skipped = append(skipped, f.Item)
 			}
 		}
-		assert.ElementsMatch(t, []string{"internal lookup", "certificates arrive", "shared domains", "reconcile"}, skipped)
+		assert.ElementsMatch(t, []string{"internal lookup", "collector", "Cloud Controller", "certificates arrive", "shared domains", "reconcile"}, skipped)
 	})
 
 	t.Run("has the items of the guide, in its order", func(t *testing.T) {
@@ -183,9 +186,9 @@ func TestDoctor(t *testing.T) {
 		for _, line := range []string{
 			`STATUS +ITEM +FOUND`, `ok +own certificate +until .*, verified as app ` + playground.Authz.Identity().App, `ok +sanitising +apps.identity through .*: forged certificates are stripped`,
 			`ok +signature strictness +`, `ok +store +server: PostgreSQL 1\d`, `ok +redis +eviction: maxmemory-policy allkeys-lru`, `ok +candidate +POLICY_CANDIDATE: loads`,
-			`ok +gateway URL +https://mtls-authz.apps.identity: 1 binding`, `\d+ ok, 0 warn, 0 fail, 4 skipped`,
+			`ok +gateway URL +https://mtls-authz.apps.identity: 1 binding`, `\d+ ok, 0 warn, 0 fail, 6 skipped`,
 		} {
-			assert.Regexp(t, `(?m)^`+line, end.stdout)
+			assert.Regexp(t, `(?m)^`+line, continued.ReplaceAllString(end.stdout, " "))
 		}
 	})
 
@@ -265,6 +268,9 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
+// continued begins a line of the table that goes on with the one before.
+var continued = regexp.MustCompile(`\n {20,}`)
+
 // valueOf is a setting of an environment, with its name.
 func valueOf(environ []string, name string) string {
 	for _, entry := range environ {
@@ -284,4 +290,56 @@ func TestDoctorNamesEverySettingThatIsWrong(t *testing.T) {
 		assert.Equal(t, "fail", found["settings "+name], name)
 	}
 	assert.NotContains(t, end.stdout+end.stderr, "hidden-in-url")
+}
+
+// What the operator names is what is dialled: a proxy of the environment would see
+// who talks to whom, and no setting would say so.
+func TestNoProxyOfTheEnvironmentIsUsed(t *testing.T) {
+	t.Parallel()
+	var proxied, dialled atomic.Int64
+	listen := func(address string, count *atomic.Int64) string {
+		listener, err := net.Listen("tcp4", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+				count.Add(1)
+				_ = conn.Close()
+			}
+		}()
+		return listener.Addr().String()
+	}
+	proxy := "http://" + listen("127.0.0.1:0", &proxied)
+	// Not a loopback address, for which no proxy is ever used.
+	server := "https://" + listen("0.0.0.0:0", &dialled)
+	execute(t, complete(t, "HTTPS_PROXY="+proxy, "HTTP_PROXY="+proxy, "ALL_PROXY="+proxy,
+		"POLICY_BUNDLE="+server+"/bundle.tar.gz", "CF_API_URL="+server, "CF_CLIENT_ID=doctor", "CF_CLIENT_SECRET=none", "OTEL_EXPORTER_OTLP_ENDPOINT="+server,
+		"ROUTER_ADDRESS="+strings.TrimPrefix(server, "https://"),
+	), "doctor", "--reconcile")
+	assert.Positive(t, dialled.Load())
+	assert.Zero(t, proxied.Load())
+}
+
+// A person who watches sees that something happens, in lines no wider than the
+// terminal; a program that reads gets the report alone.
+func TestDoctorOnATerminal(t *testing.T) {
+	t.Parallel()
+	environ := complete(t, "PATH="+os.Getenv("PATH"), "TERM=xterm")
+	plain := execute(t, environ, "doctor", "--json")
+	assert.True(t, json.Valid([]byte(plain.stdout)))
+	assert.NotContains(t, plain.stderr, "looking at")
+
+	command := exec.CommandContext(t.Context(), "script", "-qec", "stty cols 80; '"+binary+"' doctor", "/dev/null")
+	command.Dir, command.Env = t.TempDir(), environ
+	shown, err := command.CombinedOutput()
+	var failed *exec.ExitError // an item fails
+	require.ErrorAs(t, err, &failed, string(shown))
+	assert.Regexp(t, `looking at \d+ items \.\.\.`, string(shown))
+	assert.Regexp(t, `\d of \d+: [a-z]+`, string(shown))
+	_, table, _ := strings.Cut(string(shown), "STATUS")
+	for line := range strings.Lines(table) {
+		if line = strings.TrimRight(line, "\r\n"); strings.Contains(strings.TrimSpace(line), " ") && !strings.Contains(line, `[{"`) && !strings.Contains(line, "/") {
+			assert.LessOrEqual(t, len([]rune(line)), 80, line)
+		}
+	}
 }

@@ -156,7 +156,7 @@ func (c *condition) tell(ctx context.Context, err error) {
 
 // kindOf tells errors apart that are not the same to whoever is to mend them.
 func kindOf(err error) (kind string) {
-	for _, one := range []error{ErrHidden, controller.ErrUnauthorized, controller.ErrRefused, controller.ErrUnavailable} {
+	for _, one := range []error{ErrHidden, controller.ErrUnauthorized, controller.ErrForbidden, controller.ErrRefused, controller.ErrUnavailable} {
 		if errors.Is(err, one) {
 			kind += one.Error() + ";"
 		}
@@ -198,7 +198,7 @@ func (d *Directory) resolveSome(ctx context.Context) {
 		return
 	}
 	err = d.ResolveNew(ctx, d.news)
-	if !errors.Is(err, controller.ErrUnavailable) && !errors.Is(err, controller.ErrUnauthorized) {
+	if err == nil || errors.Is(err, ErrHidden) || errors.Is(err, controller.ErrRefused) {
 		for _, r := range d.news {
 			d.tried[r] = true
 		}

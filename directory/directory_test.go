@@ -159,8 +159,11 @@ func TestWithoutCloudController(t *testing.T) {
 }
 
 func errorOf(name string) error {
-	if name == "no token" || name == "401" {
+	switch name {
+	case "no token", "401":
 		return controller.ErrUnauthorized
+	case "403":
+		return controller.ErrForbidden
 	}
 	return controller.ErrUnavailable
 }

@@ -90,9 +90,19 @@ const (
 )
 
 // Run has all checks look, several at one time. The findings are in the order of
-// the checks. Secrets are replaced wherever a finding repeats one.
-func Run(ctx context.Context, checks []Check, secrets []string) *Report {
-	all := Each(ctx, checks, func(ctx context.Context, c Check) []Finding { return c.run(ctx) })
+// the checks. Secrets are replaced wherever a finding repeats one. Each check that
+// has looked is told to looked, if that is not nil, one at a time.
+func Run(ctx context.Context, checks []Check, secrets []string, looked func(item string)) *Report {
+	var one sync.Mutex
+	all := Each(ctx, checks, func(ctx context.Context, c Check) []Finding {
+		found := c.run(ctx)
+		if looked != nil {
+			one.Lock()
+			defer one.Unlock()
+			looked(c.Item)
+		}
+		return found
+	})
 	clean := cleaner(secrets)
 	for i := range all {
 		f := &all[i]

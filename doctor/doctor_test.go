@@ -24,7 +24,7 @@ func says(item string, found ...doctor.Finding) doctor.Check {
 }
 
 func run(t *testing.T, checks ...doctor.Check) []doctor.Finding {
-	return doctor.Run(t.Context(), checks, nil).Findings
+	return doctor.Run(t.Context(), checks, nil, nil).Findings
 }
 
 func TestTheReportHasTheOrderOfTheChecksWhoeverIsFirst(t *testing.T) {
@@ -76,7 +76,7 @@ func TestNoFindingAndNoStatusAreFails(t *testing.T) {
 	for _, f := range found {
 		assert.Equal(t, "fail", f.Status.String(), f.Item)
 	}
-	report := doctor.Run(t.Context(), []doctor.Check{says("strange", doctor.Finding{Status: 17})}, nil)
+	report := doctor.Run(t.Context(), []doctor.Check{says("strange", doctor.Finding{Status: 17})}, nil, nil)
 	assert.ErrorIs(t, report.Err(false), doctor.ErrFail)
 }
 
@@ -85,9 +85,9 @@ func TestSecretsAreTakenOutHoweverTheyAreWritten(t *testing.T) {
 	report := doctor.Run(t.Context(), []doctor.Check{says("leaks",
 		doctor.Bad("at "+secret, "dial postgres://u:p%40ss%2Fw%3Ard%20s3cret@h failed, also p%40ss%2Fw%3Ard+s3cret", "use "+secret),
 		doctor.Bad("", "part of another: "+secret+"-longer", "x"),
-	)}, []string{secret, secret + "-longer", "", "short"})
+	)}, []string{secret, secret + "-longer", "", "short"}, nil)
 	var text, raw bytes.Buffer
-	require.NoError(t, report.WriteText(&text))
+	require.NoError(t, report.WriteText(&text, doctor.Width))
 	require.NoError(t, report.WriteJSON(&raw))
 	for _, out := range []string{text.String(), raw.String()} {
 		assert.NotContains(t, out, "s3cret")
@@ -114,7 +114,7 @@ func TestTheEndForPrograms(t *testing.T) {
 		{[]doctor.Finding{ok, warn}, nil, doctor.ErrWarn},
 		{[]doctor.Finding{ok, warn, fail}, doctor.ErrFail, doctor.ErrFail},
 	} {
-		report := doctor.Run(t.Context(), []doctor.Check{says("x", c.found...)}, nil)
+		report := doctor.Run(t.Context(), []doctor.Check{says("x", c.found...)}, nil, nil)
 		assert.ErrorIs(t, report.Err(false), c.plain)
 		assert.ErrorIs(t, report.Err(true), c.strict)
 	}
@@ -126,13 +126,45 @@ func TestWhatPeopleAndProgramsRead(t *testing.T) {
 		says("security group", doctor.Bad("router 10.0.0.5:443", "no answer in time", "let the gateway's space reach it")),
 		says("credentials", doctor.Good("BROKER_PASSWORD", "not easily guessed"), doctor.Doubtful("BROKER_PASSWORD_PREVIOUS", "it is set", "unset it")),
 		says("internal lookup", doctor.Unknown("", "cannot be seen from outside", "look at the router's job")),
-	}, nil)
+	}, nil, nil)
 	var text, raw bytes.Buffer
-	require.NoError(t, report.WriteText(&text))
+	require.NoError(t, report.WriteText(&text, doctor.Width))
 	require.NoError(t, report.WriteJSON(&raw))
 	golden(t, "report.txt", text.Bytes())
 	golden(t, "report.json", raw.Bytes())
 	assert.True(t, json.Valid(raw.Bytes()))
+}
+
+// A table is read on a terminal: no line is longer than it, but for a word that
+// somebody copies.
+func TestTheTableIsNoWiderThanTheTerminal(t *testing.T) {
+	const rule = `[{"protocol":"tcp","destination":"10.0.0.5","ports":"443"},{"protocol":"tcp","destination":"10.0.0.6","ports":"443"}]`
+	report := doctor.Run(t.Context(), []doctor.Check{
+		says("absolute-form requests", doctor.Bad("apps.example.com through 10.0.0.5:443", strings.Repeat("what is the case ", 20), "do this with "+rule+" "+strings.Repeat("and then that ", 20))),
+		says("x", doctor.Good("", "")),
+	}, nil, nil)
+	for _, width := range []int{0, 60, 80, 100, 219} {
+		var out bytes.Buffer
+		require.NoError(t, report.WriteText(&out, width))
+		longest := 0
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if !strings.Contains(line, rule) {
+				longest = max(longest, len(line))
+			}
+			assert.Equal(t, strings.TrimRight(line, " "), line)
+		}
+		assert.LessOrEqual(t, longest, max(width, 73))
+		assert.Greater(t, longest, max(width, 73)-18, "what there is, is used")
+		assert.Contains(t, out.String(), rule, "a rule is not broken")
+	}
+}
+
+// Whoever watches hears of each item, one at a time.
+func TestLookedIsToldOfEachItem(t *testing.T) {
+	var items []string
+	doctor.Run(t.Context(), []doctor.Check{says("a", doctor.Good("", "")), says("b"), says("c", doctor.Bad("", "", ""))}, nil, func(item string) { items = append(items, item) })
+	assert.ElementsMatch(t, []string{"a", "b", "c"}, items)
 }
 
 func golden(t *testing.T, name string, got []byte) {

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strings"
+	"unicode/utf8"
 )
 
 // A Report is what was found, in the order of the checks.
@@ -41,29 +42,66 @@ func (r *Report) count(s Status) int {
 	return n
 }
 
-// WriteText writes a table for people: what was found, and under it the fix.
-func (r *Report) WriteText(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "STATUS\tITEM\tFOUND")
+// Width is how wide a table is where nobody says.
+const Width = 100
+
+// WriteText writes a table for people, so wide at most: what was found, and under it
+// the fix. A word that is longer, such as a rule to copy, is not broken.
+func (r *Report) WriteText(w io.Writer, width int) error {
+	const status = len("skipped  ")
+	item := len("ITEM")
 	for _, f := range r.Findings {
-		item, found := f.Item, f.Found
+		item = max(item, len(f.Item))
+	}
+	column := max(width-status-item-2, 40) // narrower, nobody reads it
+	var out strings.Builder
+	line := func(a, b, c string) {
+		out.WriteString(strings.TrimRight(fmt.Sprintf("%-*s%-*s%s", status, a, item+2, b, c), " ") + "\n")
+	}
+	line("STATUS", "ITEM", "FOUND")
+	for _, f := range r.Findings {
+		found := f.Found
 		if f.About != "" {
 			found = f.About + ": " + found
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Status, item, found)
-		if f.Fix != "" {
-			word := "fix"
-			if f.Status == Skipped {
-				word = "instead"
+		for i, part := range wrapped(found, column) {
+			if i == 0 {
+				line(f.Status.String(), f.Item, part)
+			} else {
+				line("", "", part)
 			}
-			fmt.Fprintf(table, "\t\t  %s: %s\n", word, f.Fix)
+		}
+		if f.Fix == "" {
+			continue
+		}
+		word := "fix: "
+		if f.Status == Skipped {
+			word = "instead: "
+		}
+		for i, part := range wrapped(word+f.Fix, column-4) {
+			line("", "", strings.Repeat("  ", 1+min(i, 1))+part)
 		}
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\n%d ok, %d warn, %d fail, %d skipped\n", r.count(OK), r.count(Warn), r.count(Fail), r.count(Skipped))
+	fmt.Fprintf(&out, "\n%d ok, %d warn, %d fail, %d skipped\n", r.count(OK), r.count(Warn), r.count(Fail), r.count(Skipped))
+	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// wrapped breaks a text between words; it has one line at least.
+func wrapped(text string, width int) (lines []string) {
+	lines = []string{""}
+	for _, word := range strings.Fields(text) {
+		last := &lines[len(lines)-1]
+		switch {
+		case *last == "":
+			*last = word
+		case utf8.RuneCountInString(*last)+1+utf8.RuneCountInString(word) <= width:
+			*last += " " + word
+		default:
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }
 
 // WriteJSON writes the findings and how many there are of each status.

@@ -6,13 +6,14 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store"
+	"github.com/mtls-authz/mtls-authz/store/crowd"
 )
 
 // bindingsOfBench is how many bindings, with 10 grants each, the benchmarks
@@ -27,26 +28,14 @@ func bindingsOfBench() int {
 // generate fills a database: 10 bindings to an instance, 10 grants a binding.
 func generate(b testing.TB, fresh database, bindings int) string {
 	url := fresh(b)
-	require.NoError(b, open(b, url).Close())
-	const rows = 1000
-	for from := 0; from < bindings; from += rows {
-		var instances, bound []string
-		for n := from; n < min(from+rows, bindings); n++ {
-			if n%10 == 0 {
-				instances = append(instances, fmt.Sprintf(`('i%d','plan','any','%s','%s','{}',1,%d,'',0,'')`, n/10, guid(1), guid(2), n))
-			}
-			var sources []string
+	require.NoError(b, crowd.Crowd{
+		Bindings: bindings, Org: guid(1), Space: func(int) identity.GUID { return guid(2) }, Allow: func(n int) (sources []string) {
 			for g := range 10 {
 				sources = append(sources, app(n*10+g))
 			}
-			bound = append(bound, fmt.Sprintf(`('b%d','i%d','r%d.apps.identity','%s','https://gw.example/r/x',1,%d,'')`, n, n/10, n, allow(sources...), n))
-		}
-		sqlOn(b, url, `INSERT INTO instances VALUES `+strings.Join(instances, ","))
-		sqlOn(b, url, `INSERT INTO bindings VALUES `+strings.Join(bound, ","))
-	}
-	if !strings.HasPrefix(url, "sqlite:") {
-		sqlOn(b, url, `ANALYZE`) // as PostgreSQL does by itself before long
-	}
+			return sources
+		},
+	}.Fill(ctx, url))
 	return url
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/grants/names"
 	"github.com/mtls-authz/mtls-authz/identity"
 	"github.com/mtls-authz/mtls-authz/store"
+	"github.com/mtls-authz/mtls-authz/store/crowd"
 )
 
 // TestScaleOfNames measures what MTLS_AUTHZ_SCALE bindings with 10 grants by name
@@ -33,7 +34,7 @@ func TestScaleOfNames(t *testing.T) {
 		measureNames(t, databases["sqlite"], bindings), measureNames(t, ownPostgres(t).newDatabase, bindings))
 }
 
-// townSize is how many spaces, bindings and apps a space of a [town] has.
+// bindingsOfSpace and appsOfSpace are how many a space of a [town] has.
 const bindingsOfSpace, appsOfSpace = 50, 50
 
 // A town is a Cloud Controller that answers at once: spaces of one org with 50
@@ -92,23 +93,14 @@ func (t *town) SeesAll() bool { return true }
 // grants by name a binding.
 func generateNamed(t testing.TB, fresh database, bindings int) string {
 	at := fresh(t)
-	require.NoError(t, open(t, at).Close())
-	const rows = 1000
-	for from := 0; from < bindings; from += rows {
-		var instances, bound []string
-		for n := from; n < min(from+rows, bindings); n++ {
-			if n%10 == 0 {
-				instances = append(instances, fmt.Sprintf(`('i%d','plan','any','%s','%s','{}',1,%d,'',0,'')`, n/10, guid(2), spaceOf(n/bindingsOfSpace), n))
-			}
-			var sources []string
+	require.NoError(t, crowd.Crowd{
+		Bindings: bindings, Org: guid(2), Space: func(n int) identity.GUID { return spaceOf(n / bindingsOfSpace) }, Allow: func(n int) (sources []string) {
 			for g := range 10 {
 				sources = append(sources, "app:app"+strconv.Itoa((n*7+g)%appsOfSpace))
 			}
-			bound = append(bound, fmt.Sprintf(`('b%d','i%d','r%d.apps.identity','%s','https://gw.example/r/x',1,%d,'')`, n, n/10, n, allow(sources...), n))
-		}
-		sqlOn(t, at, `INSERT INTO instances VALUES `+strings.Join(instances, ","))
-		sqlOn(t, at, `INSERT INTO bindings VALUES `+strings.Join(bound, ","))
-	}
+			return sources
+		},
+	}.Fill(ctx, at))
 	return at
 }
 

@@ -187,7 +187,7 @@ func (v *Viewers) ask(ctx context.Context, token, instanceID string) (answer, er
 			return answer{}, nil
 		}
 		return answer{May: May{Read: true, Manage: permissions.Manage, User: claimsOf(token).user()}}, nil
-	case errors.Is(err, controller.ErrNotFound):
+	case errors.Is(err, controller.ErrNotFound), errors.Is(err, controller.ErrForbidden):
 		return answer{}, nil
 	case errors.Is(err, controller.ErrUnauthorized):
 		return answer{}, ErrNoToken

@@ -155,7 +155,7 @@ func TestForgedTokensDoNotKeepUsersWaiting(t *testing.T) {
 	asked := make(chan struct{}, 1_000_000)
 	w.Viewers = viewer.New(viewer.Config{Asker: slow{w.asker, asked}, MaxInFlight: 2, Now: func() time.Time { return w.now }})
 	w.permits(t, developer, instance, true, false, nil)
-	w.now = w.now.Add(time.Hour) // forgotten
+	w.now = w.now.Add(2 * time.Minute) // forgotten
 	var forgers sync.WaitGroup
 	t.Cleanup(forgers.Wait)
 	for range 2 {
@@ -214,6 +214,14 @@ func TestAnswersAreRememberedForAMinute(t *testing.T) {
 	w.permits(t, developer, instance, false, false, nil)
 }
 
+// A token without cloud_controller.read is a user's, who may nothing here.
+func TestATokenThatMayNotAsk(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Permit(instance, "developer", capi.Permissions{Read: true, Manage: true})
+	w.cloud.Fail(capi.Fault{Path: "/", Status: 403})
+	w.permits(t, with("bearer "+w.cloud.Login("developer")), instance, false, false, nil)
+}
+
 // Neither yes nor no: the caller cannot tell what the user may.
 func TestWithoutCloudController(t *testing.T) {
 	w := newWorld(t)
@@ -222,7 +230,6 @@ func TestWithoutCloudController(t *testing.T) {
 	for _, fault := range []capi.Fault{
 		{Path: "/", Status: 500},
 		{Path: "/", Status: 429},
-		{Path: "/", Status: 403},
 		{Path: "/", Status: 302, Header: http.Header{"Location": {"/v3"}}},
 		{Path: "/", Status: 200, Body: "<html>"},
 		{Path: "/", Status: 200, Body: `{"read":"yes"}`},

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mtls-authz/mtls-authz/gateway/headers"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest"
 	"github.com/mtls-authz/mtls-authz/gateway/trace"
 )
 
@@ -23,9 +26,15 @@ func (g *server) buildTracer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// All instances follow the same traces.
+	key, err := g.store.Key(ctx, "traces")
+	if err != nil {
+		return err
+	}
 	instance, _ := os.Hostname() // "" is a name, too
 	g.tracer, err = trace.Open(ctx, trace.Config{
-		Endpoint: g.TraceEndpoint, Headers: g.TraceHeaders, Share: g.TraceShare, Roots: roots, Version: version, Instance: instance, Log: g.log,
+		Endpoint: g.TraceEndpoint, Headers: g.TraceHeaders, Share: g.TraceShare, Key: key, Ignore: looksLikeProbe,
+		Roots: roots, Version: version, Instance: instance, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -37,6 +46,13 @@ func (g *server) buildTracer(ctx context.Context) (err error) {
 		_ = g.tracer.Close(last) // what could not be exported is lost
 	})
 	return nil
+}
+
+// looksLikeProbe tells probes of the self-test, which come every minute, from other
+// requests. Whoever makes a request look like one is refused as ever, and followed
+// less.
+func looksLikeProbe(r *http.Request) bool {
+	return strings.Contains(r.Header.Get(headers.ForwardedURL), selftest.Path+"?")
 }
 
 // followed is the data plane, followed by the tracer.

@@ -89,7 +89,7 @@ func (g *server) readersOnly(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 func (g *server) readiness() *readiness.Readiness {
-	cfg := readiness.Config{LastContact: g.store.View().LastContact, Policy: g.policy, MayRead: g.mayRead}
+	cfg := readiness.Config{LastContact: g.store.View().LastContact, Policy: g.policy, InstancePorts: g.InstancePorts, Port: g.Port, MayRead: g.mayRead}
 	if g.selftest != nil {
 		cfg.Routers = g.selftest.Findings
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/cache"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/authorities"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cloud"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/memory"
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/settings"
 	"github.com/mtls-authz/mtls-authz/gateway"
 	"github.com/mtls-authz/mtls-authz/gateway/assertion"
@@ -55,6 +56,7 @@ func (c serveCommand) Run(ctx context.Context, p program) error {
 		return s.Print(p.stdout)
 	}
 	log := slog.New(slog.NewJSONHandler(p.stdout, &slog.HandlerOptions{Level: s.LogLevel}))
+	memory.Use(p.environ, log)
 	if s.IgnoredDatabaseURL {
 		log.Info("DATABASE_URL is ignored: Cloud Foundry makes it up; use STORE_URL or bind a database")
 	}

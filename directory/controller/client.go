@@ -28,6 +28,8 @@ var (
 	ErrUnavailable = errors.New("Cloud Controller is not available") //nolint:staticcheck // a name
 	// ErrUnauthorized: the token is not, or no more, accepted.
 	ErrUnauthorized = errors.New("the token is not accepted")
+	// ErrForbidden: the token is accepted, and may not ask this.
+	ErrForbidden = errors.New("the token may not ask this")
 	// ErrRefused: Cloud Controller does not answer this question, or at such length
 	// that nobody should read it. It answers others.
 	ErrRefused = errors.New("Cloud Controller refuses the question") //nolint:staticcheck // a name
@@ -118,6 +120,9 @@ func (c *Client) do(r *http.Request, most int64, answer any) error {
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
 		failure.kind = ErrUnauthorized
+		return failure
+	case res.StatusCode == http.StatusForbidden:
+		failure.kind = ErrForbidden
 		return failure
 	case res.StatusCode == http.StatusNotFound:
 		failure.kind = ErrNotFound

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/doctor"
@@ -31,6 +32,9 @@ type Config struct {
 	// Bundle takes the operator's bundle through the gate and returns its
 	// revision; nil: there is none. Candidate does so for POLICY_CANDIDATE.
 	Bundle, Candidate func(context.Context) (revision string, err error)
+	// Collector exports no span and returns the status of the answer; nil: there is
+	// none.
+	Collector func(context.Context) (status int, err error)
 }
 
 // bundleTime is for reading, compiling and testing a bundle.
@@ -47,6 +51,7 @@ func Checks(cfg Config) []doctor.Check {
 		{Item: "candidate", Timeout: bundleTime, Look: func(ctx context.Context) []doctor.Finding {
 			return gate(ctx, "POLICY_CANDIDATE", cfg.Candidate, "not set: nothing is tried beside the policy in force")
 		}},
+		{Item: "collector", Look: cfg.collector},
 	}
 }
 
@@ -63,6 +68,8 @@ func (cfg Config) store(ctx context.Context) []doctor.Finding {
 	switch {
 	case errors.Is(err, state.ErrNone), errors.Is(err, state.ErrEmpty):
 		return []doctor.Finding{doctor.Unknown("", "SQLite: "+err.Error(), "run it where the gateway runs: cf ssh mtls-authz, or set STORE_URL to PostgreSQL")}
+	case err != nil && cfg.StoreHost == "":
+		return []doctor.Finding{doctor.Bad("", err.Error(), "STORE_URL or DATA_DIR must lead to the SQLite database that a gateway has made, and this user must be able to read it; else restore it from a backup")}
 	case err != nil:
 		return []doctor.Finding{doctor.Bad("", err.Error(), "check STORE_URL or the bound service, the security group, and the server's log")}
 	}
@@ -125,6 +132,24 @@ func gate(ctx context.Context, setting string, look func(context.Context) (strin
 		return []doctor.Finding{doctor.Bad(setting, err.Error(), "mtls-authz policy check says all that is wrong with a bundle; look at the setting if it cannot be read")}
 	}
 	return []doctor.Finding{doctor.Good(setting, "loads and passes the gate; policy revision "+revision)}
+}
+
+// collector: what it does not take is dropped, and no request waits for it.
+func (cfg Config) collector(ctx context.Context) []doctor.Finding {
+	if cfg.Collector == nil {
+		return []doctor.Finding{doctor.Unknown("", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: no request is followed", "")}
+	}
+	status, err := cfg.Collector(ctx)
+	found := fmt.Sprintf("it answers %d %s; spans are dropped", status, http.StatusText(status))
+	switch {
+	case err != nil:
+		return []doctor.Finding{doctor.Bad("", "it cannot be told anything: "+err.Error()+"; spans are dropped", "check OTEL_EXPORTER_OTLP_ENDPOINT, CA_FILES for its certificate, and security group above")}
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return []doctor.Finding{doctor.Bad("", found, "OTEL_EXPORTER_OTLP_HEADERS must have what the collector asks for, such as Authorization=Bearer%20TOKEN")}
+	case status >= http.StatusMultipleChoices:
+		return []doctor.Finding{doctor.Bad("", found, "OTEL_EXPORTER_OTLP_ENDPOINT must be the URL below which v1/traces takes OTLP over HTTP in protobuf")}
+	}
+	return []doctor.Finding{doctor.Good("", "takes spans")}
 }
 
 // isLoopback reports whether a host is this machine; "" is a file.

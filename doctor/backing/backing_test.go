@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func look(t *testing.T, cfg backing.Config, item string) map[string]string {
 		if c.Item != item {
 			continue
 		}
-		for _, f := range doctor.Run(t.Context(), []doctor.Check{c}, nil).Findings {
+		for _, f := range doctor.Run(t.Context(), []doctor.Check{c}, nil, nil).Findings {
 			said[f.About] = f.Status.String() + " " + f.Found
 			assert.True(t, f.Fix != "" || f.Status == doctor.OK || f.Status == doctor.Skipped, "%v has no fix", f)
 		}
@@ -84,6 +85,30 @@ func TestAStoreThatCannotBeAsked(t *testing.T) {
 	assert.Regexp(t, "^ok version 4$", look(t, unknown, "store")["schema"])
 }
 
+// What is wrong with a file is no network's fault, and a server that ends what is not
+// TLS wants TLS.
+func TestTheFixFitsTheServer(t *testing.T) {
+	fix := func(cfg backing.Config, item string) string {
+		for _, c := range backing.Checks(cfg) {
+			if c.Item == item {
+				return doctor.Run(t.Context(), []doctor.Check{c}, nil, nil).Findings[0].Fix
+			}
+		}
+		return ""
+	}
+	damaged := backing.Config{Store: func(context.Context) (state.Server, error) {
+		return state.Server{}, errors.New("file is not a database")
+	}}
+	assert.NotContains(t, fix(damaged, "store"), "security group")
+	assert.Contains(t, fix(damaged, "store"), "DATA_DIR")
+	damaged.StoreHost = "db.example.com"
+	assert.Contains(t, fix(damaged, "store"), "security group")
+
+	ends := func(r *backing.Redis) { r.Ping = func(context.Context) error { return fmt.Errorf("read: %w", io.EOF) } }
+	assert.Contains(t, fix(redis(func(r *backing.Redis) { ends(r); r.TLS = false }, ""), "redis"), "rediss://")
+	assert.NotContains(t, fix(redis(ends, ""), "redis"), "rediss://")
+}
+
 func TestSQLiteOnCloudFoundryIsLost(t *testing.T) {
 	cfg := answers(func(s *state.Server) { *s = state.Server{Kind: "SQLite", Version: "3.50", Schema: 4} })
 	assert.Regexp(t, "^ok SQLite", look(t, cfg, "store")["server"])
@@ -136,4 +161,15 @@ func TestBundles(t *testing.T) {
 	assert.Regexp(t, "^fail bad.rego:1", look(t, backing.Config{Bundle: bad, Candidate: good}, "bundle")["POLICY_BUNDLE"])
 	assert.Regexp(t, "^fail bad.rego:1", look(t, backing.Config{Bundle: good, Candidate: bad}, "candidate")["POLICY_CANDIDATE"])
 	assert.Regexp(t, "^skipped not set", look(t, backing.Config{}, "bundle")["POLICY_BUNDLE"])
+}
+
+func TestTheCollector(t *testing.T) {
+	answers := func(status int, err error) backing.Config {
+		return backing.Config{Collector: func(context.Context) (int, error) { return status, err }}
+	}
+	assert.Regexp(t, "^skipped OTEL_EXPORTER_OTLP_ENDPOINT is not set", look(t, backing.Config{}, "collector")[""])
+	for status, want := range map[int]string{200: "^ok takes spans", 401: "^fail it answers 401", 403: "^fail", 302: "^fail", 404: "^fail it answers 404", 405: "^fail", 503: "^fail"} {
+		assert.Regexp(t, want, look(t, answers(status, nil), "collector")[""])
+	}
+	assert.Regexp(t, "^fail .*refused; spans are dropped", look(t, answers(0, errors.New("refused")), "collector")[""])
 }

@@ -3,7 +3,9 @@ package backing
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -37,7 +39,11 @@ func (r *Redis) look(ctx context.Context) []doctor.Finding {
 	}
 	latency, err := r.latency(ctx)
 	if err != nil {
-		return []doctor.Finding{doctor.Bad("server", "it does not answer: "+err.Error()+"; the gateway serves without it", "check REDIS_URL or the bound service, CA_FILES for its certificate, and the security group")}
+		fix := "check REDIS_URL or the bound service, CA_FILES for its certificate, and the security group"
+		if errors.Is(err, io.EOF) && !r.TLS {
+			fix = "a server that takes TLS alone ends what is not: rediss:// in REDIS_URL, and CA_FILES for its certificate"
+		}
+		return []doctor.Finding{doctor.Bad("server", "it does not answer: "+err.Error()+"; the gateway serves without it", fix)}
 	}
 	facts, err := r.facts(ctx)
 	if err != nil {

@@ -17,12 +17,15 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/doctor/state"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
 )
 
 // CloudController answers with what its client may see.
 type CloudController interface {
 	// RouteBindings are all bindings of routes to service instances, of any broker.
 	RouteBindings(ctx context.Context) ([]RouteBinding, error)
+	// Orgs counts the orgs that its client may see.
+	Orgs(ctx context.Context) (int, error)
 	// Domains are those of the names that there are.
 	Domains(ctx context.Context, names []string) (map[string]Domain, error)
 }
@@ -73,20 +76,25 @@ const listTime = 2 * time.Minute
 // Checks are those of this package.
 func Checks(cfg Config) []doctor.Check {
 	return []doctor.Check{
-		{Item: "gateway URL", Look: cfg.known(cfg.prefixes)},
-		{Item: "certificates arrive", Timeout: listTime, Look: cfg.known(cfg.arrive)},
-		{Item: "shared domains", Timeout: listTime, Look: cfg.known(cfg.shared)},
-		{Item: "reconcile", Timeout: listTime, Look: cfg.known(cfg.reconcile)},
+		{Item: "Cloud Controller", Timeout: listTime, Look: cfg.controller},
+		{Item: "gateway URL", Look: cfg.known(cfg.prefixes, doctor.Unknown)},
+		{Item: "certificates arrive", Timeout: listTime, Look: cfg.known(cfg.arrive, doctor.Unknown)},
+		{Item: "shared domains", Timeout: listTime, Look: cfg.known(cfg.shared, doctor.Unknown)},
+		{Item: "reconcile", Timeout: listTime, Look: cfg.known(cfg.reconcile, cfg.undone())},
 	}
 }
 
-// known looks only if the bindings are known.
-func (cfg Config) known(look func(context.Context) []doctor.Finding) func(context.Context) []doctor.Finding {
+// verdict makes a finding.
+type verdict func(about, found, fix string) doctor.Finding
+
+// known looks only if the bindings are known. Why they are not is the store's item's
+// to say.
+func (cfg Config) known(look func(context.Context) []doctor.Finding, otherwise verdict) func(context.Context) []doctor.Finding {
 	if cfg.BindingsErr == nil {
 		return look
 	}
 	return func(context.Context) []doctor.Finding {
-		return []doctor.Finding{doctor.Unknown("", "the bindings are not known: "+cfg.BindingsErr.Error(), "see store above")}
+		return []doctor.Finding{otherwise("", "the bindings are not known", "see store above")}
 	}
 }
 
@@ -124,7 +132,7 @@ func (cfg Config) arrive(ctx context.Context) []doctor.Finding {
 	}
 	domains := map[string]Seen{}
 	for _, b := range cfg.Bindings {
-		_, domain, _ := strings.Cut(b.Host(), ".")
+		domain := place.Domain(b.Host()) // as a balancer or a router can have settings for
 		sum := domains[domain]
 		domains[domain] = Seen{sum.With + seen[b.ID].With, sum.Without + seen[b.ID].Without}
 	}
@@ -162,7 +170,7 @@ func (cfg Config) shared(ctx context.Context) []doctor.Finding {
 	}
 	domains, err := cfg.Cloud.Domains(ctx, slices.Sorted(maps.Keys(names)))
 	if err != nil {
-		return []doctor.Finding{doctor.Unknown("", "Cloud Controller: "+err.Error(), "cf domains shows which are shared")}
+		return []doctor.Finding{doctor.Unknown("", "Cloud Controller does not say", "see Cloud Controller above; cf domains shows which are shared")}
 	}
 	bindings := map[string]int{}
 	for _, b := range cfg.Bindings {

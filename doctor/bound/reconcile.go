@@ -11,21 +11,30 @@ import (
 // maxNamed is how many of a kind are named; more are counted.
 const maxNamed = 50
 
+// undone is how comparing fails: what was asked for and could not be done is no
+// success to a program that asks for the exit status.
+func (cfg Config) undone() verdict {
+	if cfg.Reconcile {
+		return doctor.Bad
+	}
+	return doctor.Unknown
+}
+
 // reconcile compares the store with Cloud Controller.
 func (cfg Config) reconcile(ctx context.Context) []doctor.Finding {
 	switch {
 	case cfg.Cloud == nil:
-		return []doctor.Finding{doctor.Unknown("", cfg.NoCloud, "cf curl /v3/service_route_bindings shows what Cloud Controller has")}
+		return []doctor.Finding{cfg.undone()("", cfg.NoCloud, "cf curl /v3/service_route_bindings shows what Cloud Controller has")}
 	case !cfg.Reconcile:
 		return []doctor.Finding{doctor.Unknown("", "not asked for", "--reconcile compares the store with Cloud Controller")}
 	}
 	there, err := cfg.Cloud.RouteBindings(ctx)
 	if err != nil {
-		return []doctor.Finding{doctor.Unknown("", "Cloud Controller: "+err.Error(), "the client needs cloud_controller.global_auditor")}
+		return []doctor.Finding{doctor.Bad("", err.Error(), mend(err))}
 	}
 	if len(there) == 0 && len(cfg.Bindings) > 0 {
 		// A client that may see nothing gets an empty list and no error.
-		return []doctor.Finding{doctor.Unknown("", "Cloud Controller shows no route binding at all, and the store has "+count(len(cfg.Bindings), "binding"),
+		return []doctor.Finding{doctor.Bad("", "Cloud Controller shows no route binding at all, and the store has "+count(len(cfg.Bindings), "binding"),
 			"the client needs cloud_controller.global_auditor; if it has that, this database is not of this foundation")}
 	}
 	known := map[string]RouteBinding{}

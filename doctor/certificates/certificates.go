@@ -30,6 +30,8 @@ type Config struct {
 	Siblings func(context.Context) ([]*x509.Certificate, error)
 	// Foundation is FOUNDATION_NAME.
 	Foundation string
+	// App is the gateway's, as VCAP_APPLICATION has it. Default: nobody says.
+	App identity.GUID
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -149,6 +151,10 @@ func (cfg Config) own(ctx context.Context) []doctor.Finding {
 	caller, err := verifier.Verify([]string{base64.StdEncoding.EncodeToString(leaf.Raw)}, identity.Raw)
 	if err != nil {
 		return one(doctor.Bad("", "a caller with a certificate like it would be refused: "+err.Error(), callerFix))
+	}
+	if !cfg.App.IsZero() && caller.App != cfg.App {
+		return one(doctor.Bad("", fmt.Sprintf("it is of app %s, and VCAP_APPLICATION says that this is app %s", caller.App, cfg.App),
+			"CF_INSTANCE_CERT and CF_INSTANCE_KEY must be those that Diego gives to this app: unset them in its environment and in bound services"))
 	}
 	return one(doctor.Good("", fmt.Sprintf("until %s, verified as app %s by the caller CAs", ends, caller.App)))
 }

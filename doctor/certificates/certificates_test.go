@@ -51,7 +51,7 @@ func (w *world) look(cfg certificates.Config, item string) []doctor.Finding {
 	w.Helper()
 	for _, c := range certificates.Checks(cfg) {
 		if c.Item == item {
-			return doctor.Run(w.Context(), []doctor.Check{c}, nil).Findings
+			return doctor.Run(w.Context(), []doctor.Check{c}, nil, nil).Findings
 		}
 	}
 	w.Fatalf("no item %q", item)

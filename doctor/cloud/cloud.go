@@ -24,6 +24,19 @@ type Lister interface {
 // Controller is Cloud Controller as its lists tell; it is a bound.CloudController.
 type Controller struct{ Lister Lister }
 
+// Orgs counts the orgs that the client may see.
+func (c Controller) Orgs(ctx context.Context) (orgs int, err error) {
+	err = c.Lister.List(ctx, "/v3/organizations", url.Values{}, func(raw json.RawMessage) error {
+		var page struct {
+			Resources []struct{} `json:"resources"`
+		}
+		err := json.Unmarshal(raw, &page)
+		orgs += len(page.Resources)
+		return err
+	})
+	return orgs, err
+}
+
 // to is a relationship to one; Data is nil where there is none.
 type to struct {
 	Data *struct {

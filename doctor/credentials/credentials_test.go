@@ -18,7 +18,7 @@ const (
 // look returns the status of each setting, and everything that was said.
 func look(t *testing.T, cfg credentials.Config) (map[string]string, string) {
 	found, said := map[string]string{}, ""
-	for _, f := range doctor.Run(t.Context(), credentials.Checks(cfg), nil).Findings {
+	for _, f := range doctor.Run(t.Context(), credentials.Checks(cfg), nil, nil).Findings {
 		found[f.About] = f.Status.String()
 		said += f.Found + " " + f.Fix + "\n"
 	}

@@ -4,15 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strings"
-	"syscall"
 	"time"
 )
 
@@ -29,7 +24,8 @@ func (cfg Config) connect(ctx context.Context, router, host string) (*tls.Conn, 
 	}
 	settings := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots, ServerName: host, NextProtos: []string{"http/1.1"}, Time: cfg.Now}
 	if cfg.Certificate != nil {
-		settings.Certificates = []tls.Certificate{*cfg.Certificate}
+		// As the gateway does: whatever authorities the router names.
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cfg.Certificate, nil }
 	}
 	conn := tls.Client(plain, settings)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -53,10 +49,11 @@ type question struct {
 	header       map[string]string
 }
 
-// answer is a response's head.
+// answer is a response, with the begin of its body.
 type answer struct {
 	status       int
 	header       http.Header
+	body         string
 	begun, ended time.Time
 }
 
@@ -74,6 +71,15 @@ func (cfg Config) ask(ctx context.Context, p Place, sni string, q question) (*an
 		return nil, err
 	}
 	defer conn.Close()
+	return cfg.exchange(conn, q)
+}
+
+// maxBody is what is read of an answer's body: what the gateway says at /healthz is
+// shorter.
+const maxBody = 256
+
+// exchange sends a question over a connection and reads what comes.
+func (cfg Config) exchange(conn io.ReadWriter, q question) (*answer, error) {
 	text := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: mtls-authz-doctor\r\nConnection: close\r\n", q.target, q.host)
 	for name, value := range q.header {
 		text += name + ": " + value + "\r\n"
@@ -86,50 +92,9 @@ func (cfg Config) ask(ctx context.Context, p Place, sni string, q question) (*an
 	if err != nil {
 		return nil, err
 	}
-	_ = res.Body.Close() // only the head is of interest
 	a.status, a.header, a.ended = res.StatusCode, res.Header, cfg.Now()
+	body, _ := io.ReadAll(io.LimitReader(res.Body, maxBody)) // what broke off is not what is looked for
+	_ = res.Body.Close()                                     // the connection is closed with it
+	a.body = string(body)
 	return a, nil
-}
-
-// diagnose says what a failure to connect means, and what to do about it.
-func diagnose(err error, router string) (found, fix string) {
-	var lookup *net.DNSError
-	var authority x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var plain tls.RecordHeaderError
-	switch {
-	case errors.As(err, &lookup):
-		return "the name does not resolve", "DNS must know the host in ROUTER_ADDRESS, else of GATEWAY_URL, from where the gateway runs"
-	case isTimeout(err):
-		return "no answer in time", "let the gateway's space reach it: cf create-security-group and cf bind-security-group with " + rule(router)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the connection is refused: nobody listens there", "correct the address; if it is right, start what should listen there"
-	case errors.As(err, &authority):
-		return "its certificate is of an authority that is not trusted here", "ROUTER_CA_FILES must hold the CA of the router's certificate"
-	case errors.As(err, &name):
-		return "its certificate is not for this host", "give the router a certificate that covers the domain, or correct ROUTER_ADDRESS"
-	case errors.As(err, &invalid):
-		return "its certificate is not valid: " + invalid.Error(), "renew the router's certificate; look at the clocks if it is not expired"
-	case errors.As(err, &plain):
-		return "it does not speak TLS", "ROUTER_ADDRESS must name the router's TLS port"
-	}
-	return err.Error(), "look at the router's log"
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// rule is one of a security group, as Cloud Foundry reads it.
-func rule(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		host, port = address, "443"
-	}
-	if net.ParseIP(host) == nil {
-		host = "the addresses of " + strings.TrimSpace(host)
-	}
-	return fmt.Sprintf(`{"protocol":"tcp","destination":%q,"ports":%q}`, host, port)
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/doctor"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/place"
 )
 
 // Route is a bound route; the zero Route is none.
@@ -37,8 +38,8 @@ func (p Place) String() string { return p.Domain + " through " + p.Router }
 
 // Endpoint is a server that the gateway must reach.
 type Endpoint struct {
-	// Name says what for, Address is host:port.
-	Name, Address string
+	// Name says what for, Address is host:port, Setting names where it is set.
+	Name, Address, Setting string
 }
 
 // Config configures [Checks]. Fields without a default are required.
@@ -83,6 +84,7 @@ func Checks(cfg Config) []doctor.Check {
 	return []doctor.Check{
 		{Item: "security group", Look: cfg.reach},
 		{Item: "router", Timeout: placesTime, Look: cfg.each(cfg.handshake)},
+		{Item: "own route", Look: cfg.own},
 		{Item: "sanitising", Timeout: placesTime, Look: cfg.each(cfg.sanitising)},
 		{Item: "absolute-form requests", Timeout: placesTime, Look: cfg.eachRouter(cfg.absolute)},
 		{Item: "signature strictness", Timeout: placesTime, Look: cfg.eachRouter(cfg.strictness)},
@@ -104,7 +106,7 @@ func (cfg Config) Places() (places []Place) {
 		if parent, wild := strings.CutPrefix(r.Host, "*."); wild {
 			r.Host = nobody(parent)
 		}
-		p := Place{Domain: domain(r.Host), Router: cfg.Address(r.Host), Route: r}
+		p := Place{Domain: place.Domain(r.Host), Router: cfg.Address(r.Host), Route: r}
 		if !seen[p.String()] {
 			seen[p.String()] = true
 			places = append(places, p)
@@ -112,16 +114,6 @@ func (cfg Config) Places() (places []Place) {
 	}
 	slices.SortFunc(places, func(a, b Place) int { return strings.Compare(a.String(), b.String()) })
 	return places
-}
-
-// domain is what routers can have settings for: all after the first label. A host
-// of two labels or fewer is one by itself.
-func domain(host string) string {
-	_, parent, _ := strings.Cut(host, ".")
-	if !strings.Contains(parent, ".") {
-		return host
-	}
-	return parent
 }
 
 // nobody is a host of a domain that has no route of its own.

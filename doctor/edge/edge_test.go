@@ -5,10 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +21,7 @@ import (
 
 	"github.com/mtls-authz/mtls-authz/doctor"
 	"github.com/mtls-authz/mtls-authz/doctor/edge"
+	"github.com/mtls-authz/mtls-authz/gateway/selftest/probe"
 	"github.com/mtls-authz/mtls-authz/playground"
 	"github.com/mtls-authz/mtls-authz/playground/ca"
 	"github.com/mtls-authz/mtls-authz/playground/router"
@@ -51,6 +56,9 @@ func newWorld(t *testing.T, cfg router.Config) *world {
 		if strings.HasPrefix(r.URL.Path, "/r/") {
 			w.Header().Set("X-Mtls-Authz-Decision", "d")
 			w.WriteHeader(http.StatusForbidden)
+		}
+		if r.URL.Path == "/healthz" {
+			_, _ = w.Write([]byte("ok\n"))
 		}
 	}))
 	t.Cleanup(gateway.Close)
@@ -92,7 +100,7 @@ func lookUntil(ctx context.Context, t *testing.T, cfg edge.Config, item string) 
 	t.Helper()
 	for _, c := range edge.Checks(cfg) {
 		if c.Item == item {
-			found := doctor.Run(ctx, []doctor.Check{c}, nil).Findings
+			found := doctor.Run(ctx, []doctor.Check{c}, nil, nil).Findings
 			require.NotEmpty(t, found)
 			return found
 		}
@@ -109,7 +117,7 @@ func is(t *testing.T, found []doctor.Finding, status, text string) {
 	assert.Contains(t, found[0].Found+" | "+found[0].Fix, text)
 }
 
-var all = []string{"security group", "router", "absolute-form requests", "signature strictness", "router clock"}
+var all = []string{"security group", "router", "own route", "absolute-form requests", "signature strictness", "router clock"}
 
 func TestASafeRouterIsFoundSafe(t *testing.T) {
 	w := newWorld(t, router.Config{StrictSignatureValidation: true})
@@ -124,7 +132,8 @@ func TestRoutersThatCannotBeReached(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
 	for address, text := range map[string]string{
-		closed.Addr().String():         "refused",
+		closed.Addr().String():         "by a security group, or nobody listens there | a security group must let",
+		"255.255.255.255:443":          "by a security group, or nobody listens there | a security group must let", // the network is unreachable
 		"router.invalid.:443":          "DNS",
 		"no-host-has-this.invalid:443": "resolve",
 	} {
@@ -141,13 +150,102 @@ func TestATimeoutIsTheSecurityGroups(t *testing.T) {
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	cfg := w.config("10.255.255.1:443")
-	cfg.Others = []edge.Endpoint{{Name: "store", Address: "10.255.255.2:5432"}}
+	cfg.Others = []edge.Endpoint{{Name: "store", Address: "10.255.255.2:5432", Setting: "STORE_URL"}}
 	found := lookUntil(ctx, t, cfg, "security group")
 	require.Len(t, found, 2)
 	assert.Equal(t, []string{"fail", "fail"}, []string{found[0].Status.String(), found[1].Status.String()})
-	assert.Contains(t, found[0].Fix, `{"protocol":"tcp","destination":"10.255.255.1","ports":"443"}`)
-	assert.Contains(t, found[1].Fix, `{"protocol":"tcp","destination":"10.255.255.2","ports":"5432"}`)
+	assert.Contains(t, found[0].Fix, `[{"protocol":"tcp","destination":"10.255.255.1","ports":"443"}]`, "as cf create-security-group reads it")
+	assert.Contains(t, found[0].Fix, "restart the app")
+	assert.Contains(t, found[1].Fix, `[{"protocol":"tcp","destination":"10.255.255.2","ports":"5432"}]`)
+	assert.Contains(t, found[1].Fix, "STORE_URL")
+	assert.NotContains(t, found[1].Fix, "ROUTER_ADDRESS", "nothing of the store is the router's")
 	assert.Equal(t, "store 10.255.255.2:5432", found[1].About)
+}
+
+// A rule takes addresses: cf refuses a name.
+func TestARuleOfASecurityGroupNamesAddresses(t *testing.T) {
+	w := newWorld(t, router.Config{})
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	_, port, err := net.SplitHostPort(closed.Addr().String())
+	require.NoError(t, err)
+	found := look(t, w.config("localhost:"+port), "security group")
+	assert.Contains(t, found[0].Fix, `"destination":"127.0.0.1","ports":"`+port+`"}`)
+	assert.NotContains(t, found[0].Fix, `"localhost"`)
+}
+
+// Once TCP connects, no security group is in the way.
+func TestWhatTakesConnectionsAndDoesNotTalk(t *testing.T) {
+	w := newWorld(t, router.Config{})
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	cfg := w.config(silent.Addr().String())
+	is(t, look(t, cfg, "security group"), "ok", "")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	found := lookUntil(ctx, t, cfg, "router")
+	is(t, found, "fail", "does not speak TLS, or hangs")
+	assert.NotContains(t, found[0].Fix, "security-group")
+
+	for version, name := range map[uint16]string{tls.VersionTLS12: "TLS 1.2", tls.VersionTLS13: "TLS 1.3"} {
+		another, err := ca.NewRoot("another")
+		require.NoError(t, err)
+		own, err := another.Instance(playground.Authz.Identity())
+		require.NoError(t, err)
+		strict := w.demanding(version)
+		pair := own.TLS()
+		strict.Certificate = &pair
+		is(t, look(t, strict, "router"), "fail", "router.ca_certs")
+		assert.NotContains(t, look(t, strict, "router")[0].Fix, "security", name)
+	}
+}
+
+// demanding is a router that verifies certificates of clients by the world's CA.
+func (w *world) demanding(version uint16) edge.Config {
+	server, err := w.root.Server("*.apps.identity")
+	require.NoError(w, err)
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	pool := x509.NewCertPool()
+	pool.AddCert(w.root.Certificate())
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{server.TLS()}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool, MinVersion: version, MaxVersion: version}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	w.Cleanup(s.Close)
+	return w.config(s.Listener.Addr().String())
+}
+
+// What is bound from now on goes to GATEWAY_URL, whoever answers there.
+func TestTheGatewaysOwnRoute(t *testing.T) {
+	w := newWorld(t, router.Config{})
+	is(t, look(t, w.Config, "own route"), "ok", "leads to the gateway")
+	unmapped := w.Config
+	unmapped.GatewayHost = "unmapped.apps.identity"
+	is(t, look(t, unmapped, "own route"), "fail", "cf map-route")
+	for _, c := range []struct {
+		status       int
+		body, header string
+		text         string
+	}{
+		{404, "no", "", "cf map-route"},
+		{404, "", "unknown_route", "unknown_route"},
+		{502, "", "endpoint_failure", "no instance of the gateway answers"},
+		{503, "", "no_endpoints", "no instance of the gateway answers"},
+		{503, "no policy yet\n", "", "no policy yet"},
+		{200, "<html>", "", "somebody else answers"},
+		{403, "", "", "somebody else answers"},
+		{302, "ok\n", "", "somebody else answers"},
+	} {
+		cfg := w.stranger(func(w http.ResponseWriter, _ *http.Request) {
+			if c.header != "" {
+				w.Header().Set("X-Cf-Routererror", c.header)
+			}
+			w.WriteHeader(c.status)
+			_, _ = w.Write([]byte(c.body))
+		})
+		is(t, look(t, cfg, "own route"), "fail", c.text)
+	}
 }
 
 func TestWrongCertificatesOfRouters(t *testing.T) {
@@ -207,7 +305,9 @@ func TestSanitising(t *testing.T) {
 	w := newWorld(t, router.Config{})
 	var probed []edge.Place
 	good := func(_ context.Context, p edge.Place) error { probed = append(probed, p); return nil }
-	bad := func(context.Context, edge.Place) error { return errors.New("the sentinel arrived") }
+	bad := func(context.Context, edge.Place) error {
+		return fmt.Errorf("the sentinel arrived: %w", probe.ErrSentinel)
+	}
 	for _, c := range []struct {
 		probe   func(context.Context, edge.Place) error
 		assumed bool
@@ -225,6 +325,34 @@ func TestSanitising(t *testing.T) {
 		is(t, look(t, w.Config, "sanitising"), c.status, c.text)
 	}
 	assert.Equal(t, edge.Place{Domain: "apps.identity", Router: w.router.Addr(), Route: edge.Route{Binding: "b", Host: backend}}, probed[0])
+}
+
+// Each outcome of a round has its own remedy, and only one is sanitize_set.
+func TestTheRemedyFitsTheOutcome(t *testing.T) {
+	w := newWorld(t, router.Config{})
+	for _, c := range []struct {
+		err  error
+		fix  string
+		sets bool // sanitize_set
+	}{
+		{probe.ErrSentinel, "sanitize_set", true},
+		{fmt.Errorf("%w (route %q)", probe.ErrNotBound, "x"), "cf bind-route-service", false},
+		{probe.ErrUnknownRoute, "cf map-route", false},
+		{probe.ErrRefused, "of this release and on this database", false},
+		{probe.ErrBusy, "MAX_IN_FLIGHT", false},
+		{probe.ErrMismatch, "client_cert_validation", true},
+		{probe.ErrNoCertificate, "CF_INSTANCE_CERT", false},
+		{fmt.Errorf("%w: %w", probe.ErrUnreachable, &net.DNSError{}), "DNS", false},
+		{fmt.Errorf("%w: %w", probe.ErrUnreachable, x509.UnknownAuthorityError{}), "ROUTER_CA_FILES", false},
+		{fmt.Errorf("%w: %w", probe.ErrUnreachable, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), "cf bind-security-group", false},
+		{fmt.Errorf("%w: %w", probe.ErrUnreachable, context.DeadlineExceeded), "router's log and load", false},
+		{errors.New("something else"), "router's log", false},
+	} {
+		w.Probe = func(context.Context, edge.Place) error { return c.err }
+		found := look(t, w.Config, "sanitising")
+		is(t, found, "fail", c.fix)
+		assert.Equal(t, c.sets, strings.Contains(found[0].Fix, "sanitize_set"), c.err)
+	}
 }
 
 // A request line with a scheme and a host must not go around the gateway.

@@ -17,7 +17,7 @@ import (
 func (cfg Config) reach(ctx context.Context) []doctor.Finding {
 	var all []Endpoint
 	for _, router := range cfg.Routers {
-		all = append(all, Endpoint{"router", router})
+		all = append(all, Endpoint{"router", router, routerSetting})
 	}
 	slices.SortFunc(all, func(a, b Endpoint) int { return strings.Compare(a.Address, b.Address) })
 	return doctor.Each(ctx, append(slices.Compact(all), cfg.Others...), func(ctx context.Context, e Endpoint) []doctor.Finding {
@@ -26,7 +26,7 @@ func (cfg Config) reach(ctx context.Context) []doctor.Finding {
 		about := e.Name + " " + e.Address
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.Address)
 		if err != nil {
-			found, fix := diagnose(err, e.Address)
+			found, fix := notReached(err, e)
 			return []doctor.Finding{doctor.Bad(about, found, fix)}
 		}
 		_ = conn.Close() // nothing was written
@@ -44,6 +44,11 @@ func (cfg Config) handshake(ctx context.Context, p Place) doctor.Finding {
 		return cfg.noAnswer(p, err, doctor.Bad)
 	}
 	defer conn.Close()
+	// A router tells only after a handshake of TLS 1.3 that it does not accept the
+	// certificate. What else it answers is not of interest.
+	if _, err := cfg.exchange(conn, question{host: nobody(p.Domain), target: "/"}); alert(err) != "" {
+		return cfg.noAnswer(p, err, doctor.Bad)
+	}
 	ends := conn.ConnectionState().PeerCertificates[0].NotAfter
 	found := "TLS, with a certificate for " + p.Route.Host + " until " + ends.UTC().Format(time.RFC3339)
 	if ends.Sub(cfg.Now()) < soon {
@@ -65,7 +70,6 @@ func (cfg Config) noAnswer(p Place, err error, as func(about, found, fix string)
 
 // sanitising makes a round of the self-test.
 func (cfg Config) sanitising(ctx context.Context, p Place) doctor.Finding {
-	const fix = "set router.forwarded_client_cert: sanitize_set on these routers; docs/doctor.md says what else it can be"
 	switch {
 	case cfg.Probe == nil && cfg.Assumed:
 		return doctor.Doubtful(p.String(), "ROUTER_TRUST=assume: nobody checks that forged certificates are stripped", "unset ROUTER_TRUST")
@@ -73,7 +77,7 @@ func (cfg Config) sanitising(ctx context.Context, p Place) doctor.Finding {
 		return doctor.Unknown(p.String(), cfg.Unproven, "GET /readyz with credentials has the gateway's own verdict on each domain")
 	}
 	if err := cfg.Probe(ctx, p); err != nil {
-		return doctor.Bad(p.String(), "not proven: "+err.Error(), fix)
+		return doctor.Bad(p.String(), "not proven: "+err.Error(), remedy(err, p))
 	}
 	if cfg.Assumed {
 		return doctor.Doubtful(p.String(), "forged certificates are stripped now; ROUTER_TRUST=assume: nobody will notice when they no longer are", "unset ROUTER_TRUST")

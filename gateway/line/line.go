@@ -29,8 +29,8 @@ type Line struct {
 	// Upstream is the time from the begin of leg 3 to the head of its answer, zero
 	// if there was none; only the metric has it.
 	Upstream time.Duration
-	// Failure is the reason id of what failed after the decision; only the
-	// metric has it.
+	// Failure is the reason id of what failed after the decision, which stands as it
+	// was made.
 	Failure string
 	// Scope is that of the route; the line has it where it is the reason.
 	Scope string
@@ -79,6 +79,9 @@ func (l *Line) attributes(status int, took time.Duration) []slog.Attr {
 	}
 	if l.RouterRejected {
 		fields = append(fields, slog.Bool("router_rejected", true))
+	}
+	if l.Failure != "" {
+		fields = append(fields, slog.String("failure", l.Failure))
 	}
 	if l.Detail != "" {
 		fields = append(fields, slog.String("detail", bounded(l.Detail, maxField)))

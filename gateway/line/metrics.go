@@ -49,10 +49,10 @@ func newMetrics(cfg Config) *metrics {
 // count counts a line, whose request took so long until its answer began.
 func (m *metrics) count(l *Line, took time.Duration) {
 	reason := l.Reason
-	if l.Failure != "" {
+	switch {
+	case l.Failure != "": // what happened last, also to what report mode let pass
 		reason = l.Failure
-	}
-	if strings.HasPrefix(l.Policy, "policy:") {
+	case strings.HasPrefix(l.Policy, "policy:"):
 		reason = rego.ReasonPolicyDenied // a check's own reasons are unbounded
 	}
 	m.decisions.WithLabelValues(l.Auth, reason, l.Cache).Inc()

@@ -3,7 +3,7 @@
 // comes in and goes out as W3C or B3 headers, whichever the router speaks.
 //
 // It trusts nobody's context: whoever sends one decides at most which trace his
-// own request belongs to. No header, no query, no path and no url is in a span:
+// own request belongs to, and that it is not followed. No header, no query, no path and no url is in a span:
 // they hold secrets. What cannot be exported is dropped, and no request waits
 // for it.
 package trace
@@ -12,18 +12,18 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/contrib/propagators/b3"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
@@ -42,9 +42,13 @@ type Config struct {
 	Endpoint string
 	// Headers go with each export; they may be secrets.
 	Headers map[string]string
-	// Share of the requests that begin a trace here is followed, 0 to 1. A
-	// request that comes with a context is followed if the context says so.
+	// Share of the traces is followed, 0 to 1, whoever began them; none whose
+	// context says no.
 	Share float64
+	// Key decides which; gateways with the same follow the same. Required.
+	Key []byte
+	// Ignore tells requests that are not followed at all; nil: none.
+	Ignore func(*http.Request) bool
 	// Roots verify the endpoint; nil: the system's.
 	Roots *x509.CertPool
 	// Version and Instance name this process.
@@ -57,35 +61,60 @@ type Config struct {
 type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   oteltrace.Tracer
+	ignore   func(*http.Request) bool
 }
-
-// contexts reads what a router or a caller may have sent; of two forms, W3C's
-// counts.
-var contexts = propagation.NewCompositeTextMapPropagator(b3.New(), propagation.TraceContext{})
 
 // Open returns a Tracer that exports in the background until Close. Its error is
 // about the configuration: that nothing answers at the endpoint is none.
 func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	exporter, err := otlptracehttp.New(ctx,
-		otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithHeaders(cfg.Headers),
-		// No proxy of the environment, no redirect: spans tell who calls whom, and
-		// the headers may be secrets.
-		otlptracehttp.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
-			Timeout:       10 * time.Second,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}))
+		otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithHeaders(cfg.Headers), otlptracehttp.WithHTTPClient(cfg.client()))
 	if err != nil {
 		return nil, fmt.Errorf("the exporter of spans: %w", err)
 	}
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.Share))),
+		sdktrace.WithSampler(sampler(cfg.Key, cfg.Share)),
 		sdktrace.WithResource(resource.NewSchemaless(
 			semconv.ServiceName("mtls-authz"), semconv.ServiceVersion(cfg.Version), semconv.ServiceInstanceID(cfg.Instance))),
 	)
 	otel.SetErrorHandler(complaints(cfg.Log))
-	return &Tracer{provider, provider.Tracer(scope)}, nil
+	return &Tracer{provider, provider.Tracer(scope), cfg.Ignore}, nil
+}
+
+// client goes through no proxy of the environment and follows no redirect: spans
+// tell who calls whom, and the headers may be secrets.
+func (cfg Config) client() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}},
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Ask exports no span, as spans are exported, and returns the status of the answer.
+// Its error does not show the endpoint.
+func Ask(ctx context.Context, cfg Config) (status int, err error) {
+	// The empty text is a message without spans.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, cfg.Endpoint, http.NoBody)
+	if err != nil {
+		return 0, errors.New("the endpoint is no URL")
+	}
+	r.Header.Set("Content-Type", "application/x-protobuf")
+	for name, value := range cfg.Headers {
+		r.Header.Set(name, value)
+	}
+	client := cfg.client()
+	defer client.CloseIdleConnections()
+	res, err := client.Do(r)
+	var named *url.Error
+	switch {
+	case errors.As(err, &named):
+		return 0, named.Err
+	case err != nil:
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
 }
 
 // complaints logs at most one line a minute. The text of an export's error names
@@ -114,20 +143,27 @@ func (t *Tracer) Handler(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := contexts.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := t.tracer.Start(ctx, "authorize", oteltrace.WithSpanKind(oteltrace.SpanKindServer))
+		if t.ignore != nil && t.ignore(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx, span := t.tracer.Start(extract(r.Context(), r.Header), "authorize", oteltrace.WithSpanKind(oteltrace.SpanKindServer))
 		defer span.End()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// Transport follows leg 3. The request goes on with the context of its span, in
-// the forms that it came with.
+// Transport follows leg 3. A request that is followed goes on with the context of
+// its span, any other as it came: it is not for the gateway to say that the app must
+// not follow it.
 func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 	if t == nil {
 		return next
 	}
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if !oteltrace.SpanFromContext(r.Context()).IsRecording() {
+			return next.RoundTrip(r)
+		}
 		ctx, span := t.tracer.Start(r.Context(), "leg 3", oteltrace.WithSpanKind(oteltrace.SpanKindClient))
 		defer span.End()
 		r = r.Clone(ctx)
@@ -145,19 +181,6 @@ func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func inject(ctx context.Context, h http.Header) {
-	carrier := propagation.HeaderCarrier(h)
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	if h.Get("X-B3-Traceid") != "" {
-		b3.New(b3.WithInjectEncoding(b3.B3MultipleHeader)).Inject(ctx, carrier)
-		// The parent that it names is not ours.
-		h.Del("X-B3-Parentspanid")
-	}
-	if h.Get("B3") != "" {
-		b3.New(b3.WithInjectEncoding(b3.B3SingleHeader)).Inject(ctx, carrier)
-	}
-}
 
 // Step begins a step of the walk of the request that ctx belongs to; end tells
 // how it ended. Without a Tracer it does nothing.

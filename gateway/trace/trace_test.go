@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -76,7 +78,8 @@ func (s *sink) open(t *testing.T, share float64) *trace.Tracer {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
 	tracer, err := trace.Open(t.Context(), trace.Config{
-		Endpoint: s.URL + "/v1/traces", Headers: map[string]string{"Authorization": "Bearer SECRET"}, Share: share, Roots: roots,
+		Endpoint: s.URL + "/v1/traces", Headers: map[string]string{"Authorization": "Bearer SECRET"}, Share: share, Key: []byte("key"), Roots: roots,
+		Ignore:  func(r *http.Request) bool { return r.Header.Get("X-Ignored") != "" },
 		Version: "1", Instance: "0", Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
@@ -114,6 +117,14 @@ const (
 	parent = "b7ad6b7169203331"
 )
 
+// passedOn demands a context of the trace whose parent is now the span of leg 3.
+func passedOn(t *testing.T, context, decision string) {
+	t.Helper()
+	assert.Contains(t, context, id)
+	assert.NotContains(t, context, parent)
+	assert.Regexp(t, "-"+decision+"$", context)
+}
+
 // A request is followed through its steps, in the trace that it came with, and
 // goes on in the form in which it came.
 func TestARequestIsFollowed(t *testing.T) {
@@ -124,27 +135,45 @@ func TestARequestIsFollowed(t *testing.T) {
 		"W3C": {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}, "Tracestate": {"gorouter=x"}}, func(t *testing.T, h http.Header) {
 			assert.Equal(t, "gorouter=x", h.Get("Tracestate"))
 			assert.Empty(t, h.Get("X-B3-Traceid"))
+			passedOn(t, h.Get("Traceparent"), "01")
 		}},
 		"B3, several headers": {http.Header{"X-B3-Traceid": {id}, "X-B3-Spanid": {parent}, "X-B3-Parentspanid": {"0000000000000001"}, "X-B3-Sampled": {"1"}}, func(t *testing.T, h http.Header) {
 			assert.Equal(t, id, h.Get("X-B3-Traceid"))
 			assert.NotEqual(t, parent, h.Get("X-B3-Spanid"))
+			assert.Equal(t, "1", h.Get("X-B3-Sampled"))
 			assert.Empty(t, h.Get("X-B3-Parentspanid"))
 			assert.Empty(t, h.Get("B3"))
+			assert.Empty(t, h.Get("Traceparent"))
+		}},
+		"B3 of gorouter, which decides nothing": {http.Header{"X-B3-Traceid": {id}, "X-B3-Spanid": {parent}, "B3": {id + "-" + parent}}, func(t *testing.T, h http.Header) {
+			assert.Equal(t, []string{id, "1"}, []string{h.Get("X-B3-Traceid"), h.Get("X-B3-Sampled")})
+			passedOn(t, h.Get("B3"), "1")
+			assert.Empty(t, h.Get("Traceparent"))
+		}},
+		"B3, several headers, no decision": {http.Header{"X-B3-Traceid": {id}, "X-B3-Spanid": {parent}}, func(t *testing.T, h http.Header) {
+			assert.Equal(t, []string{id, "1"}, []string{h.Get("X-B3-Traceid"), h.Get("X-B3-Sampled")})
+			assert.Empty(t, h.Get("Traceparent"))
+		}},
+		"B3, one header, no decision": {http.Header{"B3": {id + "-" + parent}}, func(t *testing.T, h http.Header) {
+			passedOn(t, h.Get("B3"), "1")
+			assert.Empty(t, h.Get("Traceparent"))
+		}},
+		"both": {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}, "B3": {id + "-" + parent}}, func(t *testing.T, h http.Header) {
+			passedOn(t, h.Get("B3"), "1")
+			passedOn(t, h.Get("Traceparent"), "01")
 		}},
 		"B3, one header": {http.Header{"B3": {id + "-" + parent + "-1"}}, func(t *testing.T, h http.Header) {
-			assert.Contains(t, h.Get("B3"), id)
-			assert.NotContains(t, h.Get("B3"), parent)
+			passedOn(t, h.Get("B3"), "1")
 			assert.Empty(t, h.Get("X-B3-Traceid"))
+			assert.Empty(t, h.Get("Traceparent"))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t)
-			tracer := s.open(t, 0)
+			tracer := s.open(t, 1)
 			leg3 := passing(t, tracer, test.sent)
 			require.NoError(t, tracer.Close(t.Context()))
 			test.want(t, leg3)
-			assert.Contains(t, leg3.Get("Traceparent"), id)
-			assert.NotContains(t, leg3.Get("Traceparent"), parent, "the parent is now leg 3's span")
 			server, step, client := s.named("authorize"), s.named("decide"), s.named("leg 3")
 			require.Len(t, server, 1)
 			require.Len(t, step, 1)
@@ -171,8 +200,8 @@ func TestSpansHoldNoSecret(t *testing.T) {
 	assert.NotContains(t, string(s.raw), "TOKEN")
 }
 
-// A context that is no context, or says no, is followed or not as the share
-// says; the caller's own word "not sampled" is taken.
+// A context that is no context is followed or not as the share says; the caller's
+// own word "not sampled" is taken.
 func TestWhatIsNotFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
 		sent  http.Header
@@ -182,15 +211,60 @@ func TestWhatIsNotFollowed(t *testing.T) {
 		"no share":                {http.Header{}, 0, 0},
 		"all":                     {http.Header{}, 1, 1},
 		"not sampled":             {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-00"}}, 1, 0},
+		"B3, not sampled":         {http.Header{"B3": {id + "-" + parent + "-0"}}, 1, 0},
+		"B3s, not sampled":        {http.Header{"X-B3-Traceid": {id}, "X-B3-Spanid": {parent}, "X-B3-Sampled": {"0"}}, 1, 0},
+		"B3, open":                {http.Header{"B3": {id + "-" + parent}}, 0, 0},
+		"W3C, no share":           {http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}}, 0, 0},
+		"a probe":                 {http.Header{"X-Ignored": {"1"}}, 1, 0},
 		"forged nonsense":         {http.Header{"Traceparent": {"00-" + id + "\x00-01"}, "B3": {"\"><script>"}}, 0, 0},
 		"forged nonsense, traced": {http.Header{"Traceparent": {"ff-zz"}, "X-B3-Traceid": {"zz"}}, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t)
 			tracer := s.open(t, test.share)
-			passing(t, tracer, test.sent)
+			leg3 := passing(t, tracer, test.sent.Clone())
 			require.NoError(t, tracer.Close(t.Context()))
 			assert.Len(t, s.named("authorize"), test.want)
+			assert.Len(t, s.named("leg 3"), test.want)
+			if test.want == 0 {
+				assert.Equal(t, test.sent, leg3, "whether the app follows it is not ours to say")
+			}
+		})
+	}
+}
+
+// gorouter's trace ids are UUIDs, its W3C contexts always say yes, and anybody can
+// send what he likes: of all of them the share is followed, of each trace by every
+// gateway with the key or by none.
+func TestTheShareBoundsWhatOthersWant(t *testing.T) {
+	const requests = 2000
+	for name, context := range map[string]func(id string) http.Header{
+		"W3C that says yes":      func(id string) http.Header { return http.Header{"Traceparent": {"00-" + id + "-" + parent + "-01"}} },
+		"B3 that says yes":       func(id string) http.Header { return http.Header{"B3": {id + "-" + parent + "-1"}} },
+		"B3 that says debug":     func(id string) http.Header { return http.Header{"B3": {id + "-" + parent + "-d"}} },
+		"B3 that leaves it open": func(id string) http.Header { return http.Header{"B3": {id + "-" + parent}} },
+		"ids that want to be seen": func(id string) http.Header {
+			return http.Header{"Traceparent": {"00-" + id[:4] + "0000000000000000000000000000-" + parent + "-01"}}
+		},
+		"nothing": func(string) http.Header { return http.Header{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, sibling := newSink(t), newSink(t)
+			tracers := []*trace.Tracer{one.open(t, 0.1), sibling.open(t, 0.1)}
+			for i := range requests {
+				sent := context(strings.ReplaceAll(uuid.NewSHA1(uuid.Nil, []byte{byte(i), byte(i >> 8)}).String(), "-", ""))
+				for _, tracer := range tracers {
+					passing(t, tracer, sent)
+				}
+			}
+			for _, tracer := range tracers {
+				require.NoError(t, tracer.Close(t.Context()))
+			}
+			followed := len(one.named("authorize"))
+			assert.InDelta(t, requests/10, followed, 80)
+			if name != "nothing" {
+				assert.Len(t, sibling.named("authorize"), followed)
+			}
 		})
 	}
 }
@@ -225,6 +299,31 @@ func TestTheCollectorIsAway(t *testing.T) {
 	defer cancel()
 	_ = tracer.Close(ctx) // it may say that it could not
 	assert.NotContains(t, log.String(), "SECRET")
+}
+
+// The collector is asked as it is told: with the headers, and without following it
+// elsewhere.
+func TestAskingTheCollector(t *testing.T) {
+	s := newSink(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	cfg := trace.Config{Endpoint: s.URL + "/v1/traces", Headers: map[string]string{"Authorization": "Bearer SECRET"}, Roots: roots}
+	status, err := trace.Ask(t.Context(), cfg)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Equal(t, "Bearer SECRET", s.auth)
+	assert.Empty(t, s.spans)
+	_, err = trace.Ask(t.Context(), trace.Config{Endpoint: cfg.Endpoint})
+	require.Error(t, err, "its certificate is not trusted")
+	elsewhere := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(elsewhere.Close)
+	status, err = trace.Ask(t.Context(), trace.Config{Endpoint: elsewhere.URL, Roots: roots})
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusTemporaryRedirect, status)
+	s.Close()
+	_, err = trace.Ask(t.Context(), trace.Config{Endpoint: "https://user:SECRET@" + s.Listener.Addr().String()})
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "SECRET")
 }
 
 // lockedBuffer is a log that is read while it is written.

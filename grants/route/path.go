@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -31,8 +32,10 @@ func ParsePattern(s string) (Pattern, error) {
 	if i := strings.IndexAny(s, `%?#;\`); i >= 0 {
 		return "", fmt.Errorf("path %q: unexpected %q; write the path as the app sees it, decoded, without query and path parameters", clip(s), s[i])
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return "", fmt.Errorf("path %q: expected UTF-8 without control characters", clip(s))
+	// Patterns are shown on terminals and in comments of commands: what moves the
+	// cursor, turns the direction of text or is not seen would show another pattern.
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", fmt.Errorf("path %q: expected printable UTF-8", clip(s))
 	}
 	if s == "/" {
 		return Pattern(s), nil

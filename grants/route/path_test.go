@@ -69,6 +69,12 @@ func TestPathPatternsThatAreRefused(t *testing.T) {
 		"NUL":                    "/a\x00",
 		"newline":                "/a\n",
 		"DEL":                    "/a\x7f",
+		"a C1 control":           "/a\u009b2J",
+		"bidi override":          "/a\u202eb",
+		"bidi isolate":           "/a\u2066b",
+		"zero width":             "/a\u200bb",
+		"a space that is none":   "/a\u00a0b",
+		"byte order mark":        "/\ufeffa",
 		"not UTF-8":              "/a\xff",
 		"too long":               "/" + strings.Repeat("a", 1024),
 	} {

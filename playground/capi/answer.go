@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 type object = map[string]any
@@ -63,35 +62,6 @@ func (c *Cloud) rootV3(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, object{"links": links})
 }
 
-// token is UAA's client credentials grant.
-func (c *Cloud) token(w http.ResponseWriter, r *http.Request) {
-	id, secret, basic := r.BasicAuth()
-	if !basic {
-		id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if want, there := c.clients[id]; !there || want != secret || r.PostFormValue("grant_type") != "client_credentials" {
-		answer(w, http.StatusUnauthorized, object{"error": "invalid_client", "error_description": "Bad credentials"})
-		return
-	}
-	answer(w, http.StatusOK, object{
-		"access_token": c.issue(bearer{client: id}), "token_type": "bearer", "expires_in": int(c.life.Seconds()),
-		"scope": c.scope, "jti": "b9b0d5b9f1d94c6f8f9d0a5d3f1a7c55",
-	})
-}
-
-// bearer is who calls; it answers 401 if that is nobody.
-func (c *Cloud) bearer(w http.ResponseWriter, r *http.Request) (bearer, bool) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	who, ok := c.tokens[token]
-	if !strings.EqualFold(scheme, "bearer") || !ok || time.Now().After(who.ends) {
-		refuse(w, http.StatusUnauthorized, "")
-		return bearer{}, false
-	}
-	return who, true
-}
-
 func (c *Cloud) permissions(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,12 +111,39 @@ func (c *Cloud) list(w http.ResponseWriter, r *http.Request, kind string) {
 	}
 	var found []Entity
 	for _, e := range c.entities[kind] {
-		if who.client != "" && !c.hidden[c.orgOf(kind, e)] && c.fits(kind, e, query) {
+		if c.sees(who, c.orgOf(kind, e)) && c.fits(kind, e, query) {
 			found = append(found, e)
 		}
 	}
 	slices.SortFunc(found, func(a, b Entity) int { return cmp.Compare(a.GUID, b.GUID) })
 	c.page(w, r, kind, found)
+}
+
+// one is a single entity.
+func (c *Cloud) one(w http.ResponseWriter, r *http.Request, kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	who, ok := c.bearer(w, r)
+	if !ok {
+		return
+	}
+	e, there := c.entities[kind][r.PathValue("guid")]
+	if !there || !c.sees(who, c.orgOf(kind, e)) {
+		refuse(w, http.StatusNotFound, "")
+		return
+	}
+	body := c.present(kind, []Entity{e})[0]
+	if include := values(r.URL.Query().Get("include")); r.URL.Query().Has("include") {
+		body["included"] = c.include(kind, []Entity{e}, include)
+	}
+	answer(w, http.StatusOK, body)
+}
+
+func (c *Cloud) sees(who bearer, org string) bool {
+	if who.client != "" {
+		return !c.hidden[org]
+	}
+	return c.users[c.nameOf(who.user)].org == org
 }
 
 func (c *Cloud) orgOf(kind string, e Entity) string {

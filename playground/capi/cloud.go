@@ -59,6 +59,7 @@ type Cloud struct {
 	mu       sync.Mutex
 	entities map[string]map[string]Entity // by kind and guid
 	clients  map[string]string            // secrets
+	users    map[string]member            // by name
 	// tokens are the UAA clients and users that have one, and when it ends.
 	tokens    map[string]bearer
 	life      time.Duration
@@ -79,17 +80,22 @@ type bearer struct {
 	ends         time.Time
 }
 
+// member is a user who logs in with a password, and sees one org.
+type member struct{ password, id, org string }
+
 // New returns an empty cloud.
 func New() *Cloud {
 	c := &Cloud{
-		entities: map[string]map[string]Entity{Orgs: {}, Spaces: {}, Apps: {}}, clients: map[string]string{}, tokens: map[string]bearer{},
+		entities: map[string]map[string]Entity{Orgs: {}, Spaces: {}, Apps: {}}, clients: map[string]string{}, users: map[string]member{}, tokens: map[string]bearer{},
 		life: 10 * time.Minute, pageMost: 5000, scope: "cloud_controller.global_auditor", instances: map[string]map[string]Permissions{}, hidden: map[string]bool{}, calls: map[string]int{}, mux: http.NewServeMux(),
 	}
 	c.mux.HandleFunc("GET /{$}", c.root)
 	c.mux.HandleFunc("GET /v3", c.rootV3)
 	c.mux.HandleFunc("POST /oauth/token", c.token)
+	c.mux.HandleFunc("GET /login", c.prompts)
 	for kind := range c.entities {
 		c.mux.HandleFunc("GET /v3/"+kind, func(w http.ResponseWriter, r *http.Request) { c.list(w, r, kind) })
+		c.mux.HandleFunc("GET /v3/"+kind+"/{guid}", func(w http.ResponseWriter, r *http.Request) { c.one(w, r, kind) })
 	}
 	c.mux.HandleFunc("GET /v3/service_instances/{guid}/permissions", c.permissions)
 	return c
@@ -101,6 +107,14 @@ func (c *Cloud) Put(kind string, e Entity) {
 	defer c.mu.Unlock()
 	e.Labels = maps.Clone(e.Labels)
 	c.entities[kind][e.GUID] = e
+}
+
+// Get is an entity by its guid.
+func (c *Cloud) Get(kind, guid string) (Entity, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, there := c.entities[kind][guid]
+	return e, there
 }
 
 // Rename gives names to entities of a kind at one moment, by their guids.
@@ -133,6 +147,30 @@ func (c *Cloud) AddClient(id, secret string) {
 	c.clients[id] = secret
 }
 
+// AddUser makes a user who logs in with a password, and sees an org and what is in
+// it.
+func (c *Cloud) AddUser(name, password, id, org string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users[name] = member{password, id, org}
+}
+
+// Authenticated reports whether a request comes with a token that is in force.
+func (c *Cloud) Authenticated(r *http.Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	who, known := c.tokens[tokenOf(r)]
+	return known && time.Now().Before(who.ends)
+}
+
+// User is the id of the user whose token a request comes with, "" if it is
+// nobody's.
+func (c *Cloud) User(r *http.Request) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tokens[tokenOf(r)].user
+}
+
 // Hide keeps an org from clients, as one without cloud_controller.global_auditor
 // would not see it.
 func (c *Cloud) Hide(org string, hidden bool) {
@@ -151,10 +189,21 @@ func (c *Cloud) Login(user string) string {
 // issue makes a token that looks like one of UAA's.
 func (c *Cloud) issue(to bearer) string {
 	to.ends = time.Now().Add(c.life)
-	claims, _ := json.Marshal(map[string]string{"jti": rand.Text(), "user_id": to.user, "client_id": cmp.Or(to.client, "cf")}) // strings cannot fail
+	claims, _ := json.Marshal(object{ // strings cannot fail
+		"jti": rand.Text(), "user_id": to.user, "user_name": c.nameOf(to.user), "origin": "uaa", "client_id": cmp.Or(to.client, "cf"), "exp": to.ends.Unix(),
+	})
 	token := "eyJhbGciOiJSUzI1NiJ9." + base64.RawURLEncoding.EncodeToString(claims) + "." + rand.Text()
 	c.tokens[token] = to
 	return token
+}
+
+func (c *Cloud) nameOf(user string) string {
+	for name, one := range c.users {
+		if one.id == user {
+			return name
+		}
+	}
+	return user
 }
 
 // Revoke ends all tokens.

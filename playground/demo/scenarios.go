@@ -18,21 +18,28 @@ import (
 const (
 	backendRoute = "backend." + playground.Domain
 	liveRoute    = "live." + playground.Domain
+	namedRoute   = "named." + playground.Domain
 	foreignRoute = "foreign." + playground.Domain
 )
+
+// green is the app that takes over frontend's name.
+var green = playground.App{Name: "frontend-green", Space: "shop", Org: "acme"}
 
 // Result is one row of the table.
 type Result struct {
 	Caller, Request, Expected, Got, Reason string
 	OK                                     bool
+	// Decision is the decision id of an answer.
+	Decision string
 }
 
 // demo is a foundation with a protected app and its callers.
 type demo struct {
 	*playground.Foundation
-	app     *demoApp
-	service controller.Service
-	callers map[string]*ca.Credential
+	app *demoApp
+	*platform
+	service, binding string // guids of my-authz, and of its binding
+	callers          map[string]*ca.Credential
 }
 
 // startDemo protects backend.apps.identity: frontend may do all, monitoring may
@@ -50,13 +57,17 @@ func startDemo(ctx context.Context, cfg playground.Config, routing router.Config
 	routing.ClientCAs = x509.NewCertPool()
 	routing.ClientCAs.AddCert(other.Certificate())
 	cfg.Router = func(t playground.Trust) (playground.Router, error) { return playground.NewRouter(t, routing) }
+	if d.platform, err = startPlatform(cfg.Dir, func() *playground.Foundation { return d.Foundation }); err != nil {
+		return d, err
+	}
+	cfg.Environment = append(cfg.Environment, d.environment()...)
 	if d.Foundation, err = playground.Start(ctx, cfg); err != nil {
 		return d, err
 	}
 	if d.app, err = startDemoApp(); err != nil {
 		return d, err
 	}
-	for _, route := range []string{backendRoute, liveRoute, foreignRoute} {
+	for _, route := range []string{backendRoute, liveRoute, namedRoute, foreignRoute} {
 		if err := d.Router.Register(route, d.app.url); err != nil {
 			return d, err
 		}
@@ -64,17 +75,25 @@ func startDemo(ctx context.Context, cfg playground.Config, routing router.Config
 	if err := d.mintCallers(); err != nil {
 		return d, err
 	}
-	parameters := fmt.Sprintf(`{"allow": ["cf:app:%s", {"source": "cf:space:%s", "methods": ["GET"], "paths": ["/metrics"]}]}`,
-		playground.Frontend.Identity().App, playground.Monitoring.Identity().Space)
-	if d.service, err = d.CreateService(ctx, "my-authz", "org", playground.Backend, parameters); err != nil {
+	if err := d.cloud.CreateBroker(ctx); err != nil {
 		return d, err
 	}
-	_, _, err = d.BindRoute(ctx, d.service, backendRoute, "")
+	parameters := fmt.Sprintf(`{"allow": ["cf:app:%s", {"source": "cf:space:%s", "methods": ["GET"], "paths": ["/metrics"]}]}`,
+		playground.Frontend.Identity().App, playground.Monitoring.Identity().Space)
+	if d.service, err = d.createService(ctx, "my-authz", parameters); err != nil {
+		return d, err
+	}
+	d.binding, _, err = d.cloud.BindRoute(ctx, d.user, d.service, backendRoute, "")
 	return d, err
 }
 
+// createService is cf create-service mtls-authz org.
+func (d *demo) createService(ctx context.Context, name, parameters string) (string, error) {
+	return d.cloud.CreateService(ctx, d.user, playground.Backend.Identity().Space, "org", name, parameters)
+}
+
 func (d *demo) mintCallers() (err error) {
-	for _, app := range []playground.App{playground.Frontend, playground.Monitoring, playground.Intruder} {
+	for _, app := range []playground.App{playground.Frontend, playground.Monitoring, playground.Intruder, green} {
 		if d.callers[app.Name], err = d.Credential(app); err != nil {
 			return err
 		}
@@ -89,6 +108,9 @@ func (d *demo) stop() error {
 	}
 	if d.Foundation != nil {
 		problems = append(problems, d.Stop())
+	}
+	if d.platform != nil {
+		problems = append(problems, d.platform.stop())
 	}
 	return errors.Join(problems...)
 }
@@ -108,6 +130,7 @@ func (d *demo) call(ctx context.Context, caller, method, url string, header http
 		return row
 	}
 	row.Got, row.Reason = fmt.Sprint(reply.Status), reply.Reason
+	row.Decision = reply.Header.Get("X-Mtls-Authz-Decision")
 	row.OK = row.Expected == row.outcome()
 	return row
 }
@@ -138,7 +161,9 @@ func (d *demo) check(ctx context.Context) []Result {
 		d.call(ctx, "monitoring", "GET", backendRoute+"/metrics/../orders", nil, "400 malformed_request"),
 	}
 	rows = append(rows, d.forgedSignature(ctx))
-	return append(rows, d.migrate(ctx)...)
+	rows = append(rows, d.migrate(ctx)...)
+	rows = append(rows, d.swap(ctx)...)
+	return append(rows, d.audit(ctx)...)
 }
 
 // forgedSignature: the intruder owns a route with a route service of its own,
@@ -148,8 +173,17 @@ func (d *demo) forgedSignature(ctx context.Context) Result {
 	header := d.Router.Sign("https://" + foreignRoute + "/")
 	header.Set("X-Cf-Forwarded-Url", "https://"+backendRoute+"/hello")
 	header.Set("X-Forwarded-Client-Cert", d.callers[playground.Frontend.Name].XFCC())
-	row := d.call(ctx, "intruder", "GET", playground.GatewayHost+"/r/"+playground.GUID("binding my-authz "+backendRoute)+"/guessed", header, "403 unknown_binding")
+	row := d.call(ctx, "intruder", "GET", playground.GatewayHost+"/r/"+d.binding+"/guessed", header, "403 unknown_binding")
 	row.Request = "GET " + playground.GatewayHost + "/r/..., guessed, with a signature for another route and a forged caller"
+	return row
+}
+
+// step is a row of something that a developer does.
+func step(command, expected string, do func() error) Result {
+	row := Result{Caller: "developer", Request: command, Expected: expected, Got: expected, OK: true}
+	if err := do(); err != nil {
+		row.Got, row.Reason, row.OK = "error", err.Error(), false
+	}
 	return row
 }
 
@@ -157,50 +191,44 @@ func (d *demo) forgedSignature(ctx context.Context) Result {
 // commands of the README.
 func (d *demo) migrate(ctx context.Context) []Result {
 	url := liveRoute + "/hello"
-	rows := []Result{d.call(ctx, "frontend", "GET", url, nil, "200")}
-	step := func(command, expected string, f func() error) {
-		row := Result{Caller: "developer", Request: command, Expected: expected, Got: expected, OK: true}
-		if err := f(); err != nil {
-			row.Got, row.Reason, row.OK = "error", err.Error(), false
+	var service string
+	update := func(parameters string) func() error {
+		return func() error {
+			return d.cloud.UpdateService(ctx, d.user, service, controller.Change{Parameters: json.RawMessage(parameters)})
 		}
-		rows = append(rows, row)
 	}
-	var service controller.Service
-	step(`cf create-service mtls-authz org live-authz -c '{"mode":"report"}'`, "ok", func() (err error) {
-		service, err = d.CreateService(ctx, "live-authz", "org", playground.Backend, `{"mode":"report"}`)
-		return err
-	})
-	step("cf bind-route-service apps.identity live-authz --hostname live", "ok", func() error {
-		_, _, err := d.BindRoute(ctx, service, liveRoute, "")
-		return err
-	})
-	rows = append(rows, d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "200"))
-	step("cf service live-authz --params", "mode report", func() error { return d.expectMode(ctx, service, "report") })
-	step(`cf update-service live-authz -c '{"allow_add":["cf:app:<frontend>"]}'`, "ok", func() error {
-		return d.UpdateService(ctx, service, `{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}`)
-	})
-	step(`cf update-service live-authz -c '{"mode":"enforce"}'`, "ok", func() error {
-		return d.UpdateService(ctx, service, `{"mode":"enforce"}`)
-	})
-	return append(rows, d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "403 scope"))
+	return []Result{
+		d.call(ctx, "frontend", "GET", url, nil, "200"),
+		step(`cf create-service mtls-authz org live-authz -c '{"mode":"report"}'`, "ok", func() (err error) {
+			service, err = d.createService(ctx, "live-authz", `{"mode":"report"}`)
+			return err
+		}),
+		step("cf bind-route-service apps.identity live-authz --hostname live", "ok", func() error {
+			_, _, err := d.cloud.BindRoute(ctx, d.user, service, liveRoute, "")
+			return err
+		}),
+		d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "200"),
+		step("cf service live-authz --params", "mode report", func() error { return d.expectMode(ctx, service, "report") }),
+		step(`cf update-service live-authz -c '{"allow_add":["cf:app:<frontend>"]}'`, "ok", update(`{"allow_add":["cf:app:`+playground.Frontend.Identity().App+`"]}`)),
+		step(`cf update-service live-authz -c '{"mode":"enforce"}'`, "ok", update(`{"mode":"enforce"}`)),
+		d.call(ctx, "frontend", "GET", url, nil, "200"), d.call(ctx, "intruder", "GET", url, nil, "403 scope"),
+	}
 }
 
-func (d *demo) expectMode(ctx context.Context, service controller.Service, mode string) error {
-	answer, err := d.Controller.FetchService(ctx, service)
-	if err := playground.Succeeded(answer, err); err != nil {
+func (d *demo) expectMode(ctx context.Context, service, mode string) error {
+	parameters, err := d.cloud.Parameters(ctx, d.user, service)
+	if err != nil {
 		return err
 	}
-	var fetched struct {
-		Parameters struct {
-			Status struct {
-				Routes []struct{ Mode string }
-			}
+	var shown struct {
+		Status struct {
+			Routes []struct{ Mode string }
 		}
 	}
-	if err := json.Unmarshal(answer.Body, &fetched); err != nil {
+	if err := json.Unmarshal(parameters, &shown); err != nil {
 		return err
 	}
-	if routes := fetched.Parameters.Status.Routes; len(routes) != 1 || routes[0].Mode != mode {
+	if routes := shown.Status.Routes; len(routes) != 1 || routes[0].Mode != mode {
 		return fmt.Errorf("status: expected one route in mode %s, got %v", mode, routes)
 	}
 	return nil

@@ -45,7 +45,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := &screen{out: o.Out, quiet: true}
-	fmt.Fprintln(o.Out, "Starting a certificate authority, a router, an app and the gateway ...")
+	fmt.Fprintln(o.Out, "Starting a certificate authority, a router, Cloud Controller, an app and the gateway ...")
 	d, err := startDemo(ctx, playground.Config{Executable: o.Executable, Dir: dir, Line: s.decision},
 		router.Config{Port: o.Port, ForwardedClientCert: o.ForwardedClientCert})
 	defer func() { err = errors.Join(err, d.stop()) }()
@@ -117,19 +117,32 @@ func (d *demo) explain(out io.Writer) {
 The router listens on %s. Routes:
   https://%-26s protected; instance my-authz, plan org
   https://%-26s protected; instance live-authz, plan org
+  https://%-26s protected; instance named-authz, which allows app:frontend
   https://%-26s not protected
   https://%-26s the gateway; its broker is at %s
 
-Callers: frontend and monitoring (org acme), intruder (org globex), forger (frontend's names, but of another CA).
-In another terminal:
+Callers: frontend and monitoring (org acme), frontend-green, which has taken over the name frontend, intruder (org
+globex), forger (frontend's names, but of another CA). In another terminal:
 
   cd %s
-`, d.Router.Addr(), backendRoute, liveRoute, foreignRoute, playground.GatewayHost, d.Controller.URL, d.Dir)
+`, d.Router.Addr(), backendRoute, liveRoute, namedRoute, foreignRoute, playground.GatewayHost, d.Controller.URL, d.Dir)
 	d.curl(out, "frontend", backendRoute, "/hello")
 	d.curl(out, "monitoring", backendRoute, "/orders")
 	d.curl(out, "intruder", backendRoute, "/hello")
-	fmt.Fprintf(out, "  curl -s -u %s:%s -H 'X-Broker-API-Version: 2.17' %s/v2/service_instances/%s\n",
-		d.Controller.Username, d.Controller.Password, d.Controller.URL, d.service.GUID)
+	fmt.Fprintf(out, `
+Who can reach what, and why not:
+
+  export MTLS_AUTHZ_URL=%s READ_USERNAME=%s READ_PASSWORD=%s
+  %[4]s access
+  %[4]s access %[5]s
+
+The same as a developer, with your own cf (8 or newer):
+
+  export CF_HOME=$PWD
+  cf api %[6]s --skip-ssl-validation && cf auth %[7]s %[8]s && cf target -o acme -s shop
+  cf service my-authz --params
+  %[4]s grant add %[9]s --hostname backend --source-app monitoring --source-space observability -y
+`, d.Controller.URL, readUsername, d.readPassword, d.Executable, backendRoute, d.url, userName, userPassword, playground.Domain)
 	fmt.Fprint(out, "\nDecisions as they happen (Ctrl-C ends everything):\n\n")
 }
 
@@ -183,7 +196,7 @@ func (s *screen) decision(raw []byte) {
 
 // appName is the name of a demo app by its guid.
 func appName(guid string) string {
-	for _, app := range []playground.App{playground.Backend, playground.Frontend, playground.Monitoring, playground.Intruder, playground.Authz} {
+	for _, app := range []playground.App{playground.Backend, playground.Frontend, playground.Monitoring, playground.Intruder, playground.Authz, green} {
 		if app.Identity().App == guid {
 			return app.Name
 		}

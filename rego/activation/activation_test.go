@@ -186,6 +186,60 @@ func TestTheLastGoodPolicyStays(t *testing.T) {
 	assert.NoError(t, active.Ready())
 }
 
+// gauge is a gauge by its name and, if it has one, its label.
+func gauge(t *testing.T, registry *prometheus.Registry, name, label string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if family.GetName() == name && (label == "" || metric.GetLabel()[0].GetValue() == label) {
+				return metric.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// A bad bundle is told of as long as it is there; a good one that comes back is no
+// new policy.
+func TestMetricsTellWhatStands(t *testing.T) {
+	t.Parallel()
+	root := directory(t, files{"policy.rego": allowing})
+	path, registry := filepath.Join(root, "policy.rego"), prometheus.NewRegistry()
+	last := func(result string) bool {
+		for _, one := range []string{"activated", "refused", "unreachable"} {
+			if (gauge(t, registry, "mtls_authz_policy_last_attempt", one) == 1) != (one == result) {
+				return false
+			}
+		}
+		return true
+	}
+	at := func() float64 { return gauge(t, registry, "mtls_authz_policy_activated_timestamp_seconds", "") }
+	active, _ := running(t, activation.Config{Policy: rego.Config{Bundle: root}, Metrics: registry, Poll: 50 * time.Millisecond})
+	eventually(t, func() bool { return last("activated") })
+	first := at()
+	require.NotZero(t, first)
+
+	put(t, path, "package site.check.one\n\nallow := {")
+	eventually(t, func() bool { return last("refused") })
+	require.NoError(t, os.Rename(root, root+"-away"))
+	eventually(t, func() bool { return last("unreachable") })
+	require.NoError(t, os.Rename(root+"-away", root))
+	eventually(t, func() bool { return last("refused") })
+
+	// The clock of the metric has seconds.
+	eventually(t, func() bool { return time.Now().Unix() > int64(first)+1 })
+	put(t, path, allowing)
+	eventually(t, func() bool { return last("activated") && active.Status().Error == "" })
+	eventually(t, func() bool { return counted(t, registry, "activated") == 2 })
+	assert.InDelta(t, first, at(), 0, "the policy in force is the one of before")
+	put(t, path, denying)
+	eventually(t, func() bool { return counted(t, registry, "activated") == 3 })
+	assert.Greater(t, at(), first)
+}
+
 func TestWithoutAnyGoodBundleNothingIsDecided(t *testing.T) {
 	t.Parallel()
 	root := directory(t, files{"policy.rego": "package site.check.one\n\nallow := {"})

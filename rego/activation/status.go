@@ -75,13 +75,16 @@ func (f *Follower) inForce(policy *rego.Policy, b *bundle.Bundle, from Origin) {
 		}
 		if from != FromSaved { // what is wrong with the source still is
 			s.Error, s.Findings, s.Reachable, s.LastAttempt = "", nil, true, now
+			f.metrics.attempted(activated)
 		}
 	})
 	if same && !changed {
 		return
 	}
-	f.metrics.activations.WithLabelValues("activated").Inc()
-	f.metrics.last.Set(float64(now.Unix()))
+	f.metrics.activations.WithLabelValues(activated).Inc()
+	if !same { // a source that is back has the policy of before
+		f.metrics.last.Set(float64(now.Unix()))
+	}
 	f.log.LogAttrs(context.Background(), slog.LevelInfo, "policy: in force", slog.String("policy_revision", policy.Revision()),
 		slog.String("bundle_revision", b.Revision), slog.String("from", string(from)), slog.Int("checks", len(policy.Checks())))
 }
@@ -90,12 +93,15 @@ func (f *Follower) inForce(policy *rego.Policy, b *bundle.Bundle, from Origin) {
 func (f *Follower) noteRefusal(refusal *bundle.Refusal, from Origin) {
 	changed := f.change(func(s *Status) {
 		s.LastAttempt = time.Now()
+		if from != FromSaved {
+			f.metrics.attempted(refused)
+		}
 		if from == FromSaved && s.Error != "" { // the source's own trouble says more
 			return
 		}
 		s.Error, s.Findings = refusal.Error(), slices.Clone(refusal.Findings)
 	})
-	f.metrics.activations.WithLabelValues("refused").Inc()
+	f.metrics.activations.WithLabelValues(refused).Inc()
 	if changed || from == FromSaved {
 		f.log.Error("policy: bundle refused; what was in force stays", slog.String("from", string(from)), slog.String("error", refusal.Error()))
 	}
@@ -104,8 +110,9 @@ func (f *Follower) noteRefusal(refusal *bundle.Refusal, from Origin) {
 func (f *Follower) unreachable(err error) {
 	changed := f.change(func(s *Status) {
 		s.Reachable, s.LastAttempt, s.Error, s.Findings = false, time.Now(), "the source cannot be read: "+err.Error(), nil
+		f.metrics.attempted(unreachable)
 	})
-	f.metrics.activations.WithLabelValues("unreachable").Inc()
+	f.metrics.activations.WithLabelValues(unreachable).Inc()
 	if changed {
 		f.log.Error("policy: the source cannot be read; what was in force stays", slog.String("error", err.Error()))
 	}
@@ -119,15 +126,49 @@ func (f *Follower) reachable() {
 			s.Error = ""
 		}
 		s.Reachable, s.LastAttempt = true, time.Now()
+		f.metrics.reached()
 	})
 	if changed {
 		f.log.Info("policy: the source can be read again")
 	}
 }
 
+// What became of an attempt to put a policy in force.
+const (
+	activated   = "activated"
+	refused     = "refused"
+	unreachable = "unreachable"
+)
+
+// metrics are changed with the status, under its lock, as far as they tell the same.
 type metrics struct {
 	activations *prometheus.CounterVec
 	last        prometheus.Gauge
+	attempt     *prometheus.GaugeVec
+	// standing is what became of what the source had when it was last read; "":
+	// nothing yet.
+	standing string
+}
+
+// attempted notes what became of the last attempt.
+func (m *metrics) attempted(result string) {
+	if result != unreachable {
+		m.standing = result
+	}
+	m.show(result)
+}
+
+// reached notes that the source has what it had when it was last read.
+func (m *metrics) reached() { m.show(m.standing) }
+
+func (m *metrics) show(result string) {
+	for _, one := range []string{activated, refused, unreachable} {
+		value := 0.
+		if one == result {
+			value = 1
+		}
+		m.attempt.WithLabelValues(one).Set(value)
+	}
 }
 
 func newMetrics(into prometheus.Registerer) (*metrics, error) {
@@ -139,14 +180,18 @@ func newMetrics(into prometheus.Registerer) (*metrics, error) {
 		last: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mtls_authz_policy_activated_timestamp_seconds", Help: "When the policy in force was activated, as Unix time.",
 		}),
+		attempt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mtls_authz_policy_last_attempt", Help: "1 for what became of the last attempt to put a policy in force, as long as that stands.",
+		}, []string{"result"}),
 	}
-	for _, result := range []string{"activated", "refused", "unreachable"} {
+	for _, result := range []string{activated, refused, unreachable} {
 		m.activations.WithLabelValues(result)
 	}
+	m.show("")
 	if into == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.activations, m.last} {
+	for _, collector := range []prometheus.Collector{m.activations, m.last, m.attempt} {
 		if err := into.Register(collector); err != nil {
 			return nil, err
 		}

@@ -59,8 +59,8 @@ func TestTheGuideForDevelopers(t *testing.T) {
 	require.NoError(t, err)
 	document := string(text)
 	f := foundation()
-	f.Routes = f.Routes[:1]
-	f.Policies = []cftest.Policy{{GUID: "p", Route: f.Routes[0].GUID, Source: "cf:app:" + app}}
+	f.Routes, f.Apps[1].Labels = f.Routes[:1], "team=payments"
+	f.Policies = []cftest.Policy{{GUID: "p", Route: f.Routes[0].GUID, Source: "cf:space:" + second}}
 	cf := cftest.New(t, f)
 	executable, err := os.Executable()
 	require.NoError(t, err)

@@ -63,13 +63,31 @@ func (c *CLI) ask(ctx context.Context, args ...string) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	words := strings.TrimSuffix(cmp.Or(clean(stderr.String()), err.Error()), ".")
+	words := strings.TrimSuffix(cmp.Or(Line(stderr.String()), err.Error()), ".")
 	return nil, fmt.Errorf("cf %s: %s", args[0], words)
 }
 
-// Target returns the guid of what has this name in the targeted org and space, as
-// "cf KIND NAME --guid" prints it. Kind is app, space, org or service.
+// Target returns the guid of what has exactly this name in the targeted org and
+// space. Kind is app, space or org. Cloud Controller decodes the name that cf sends
+// once more, so it is sent encoded, and what is found is looked at again.
 func (c *CLI) Target(ctx context.Context, kind, name string) (identity.GUID, error) {
+	guid, err := c.guid(ctx, kind, strings.ReplaceAll(name, "%", "%25"))
+	if err != nil {
+		return identity.GUID{}, err
+	}
+	lists := map[string]string{"app": "apps", "space": "spaces", "org": "organizations"}
+	var found resource
+	if err := c.get(ctx, "/v3/"+lists[kind]+"/"+guid.String(), &found); err != nil {
+		return identity.GUID{}, fmt.Errorf("%s %q: %w", kind, name, err)
+	}
+	if found.Name != name {
+		return identity.GUID{}, fmt.Errorf("%s %q: %w; cf takes %q for it", kind, name, ErrNotFound, found.Name)
+	}
+	return guid, nil
+}
+
+// guid is what "cf KIND NAME --guid" prints.
+func (c *CLI) guid(ctx context.Context, kind, name string) (identity.GUID, error) {
 	if err := CheckArgument(kind, name); err != nil {
 		return identity.GUID{}, err
 	}
@@ -135,9 +153,9 @@ func (c *CLI) get(ctx context.Context, path string, into any) error {
 		case "CF-ResourceNotFound":
 			return fmt.Errorf("cf curl %s: %w", plain, ErrNotFound)
 		case "CF-NotAuthenticated", "CF-InvalidAuthToken":
-			return fmt.Errorf("cf curl %s: %s; use cf login", plain, clean(first.Detail))
+			return fmt.Errorf("cf curl %s: %s; use cf login", plain, Line(first.Detail))
 		}
-		return fmt.Errorf("cf curl %s: %s (%s)", plain, clean(first.Detail), clean(first.Title))
+		return fmt.Errorf("cf curl %s: %s (%s)", plain, Line(first.Detail), Line(first.Title))
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("cf curl %s: an answer of another shape than Cloud Controller's v3 API has", plain)
@@ -145,8 +163,8 @@ func (c *CLI) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// clean makes what cf said fit for one line of an error.
-func clean(s string) string {
+// Line makes what somebody else wrote fit for one line for people.
+func Line(s string) string {
 	const most = 1000
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -159,6 +177,15 @@ func clean(s string) string {
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	return strings.ToValidUTF8(s[:min(len(s), most)], "")
+}
+
+// Printable is s if all of it can be printed; else "". Nothing in it is changed, so
+// that it still is the name that it was.
+func Printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return s
 }
 
 // Quote writes arguments as a POSIX shell reads them.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -69,6 +70,43 @@ func TestStrangeAnswers(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\x1b")
 		})
 	}
+}
+
+// Whatever cf takes for a name: what has another one is not meant.
+func TestATargetHasTheName(t *testing.T) {
+	cli := answering(t, `case "$1" in curl) printf '{"guid":"`+guid+`","name":"x,y"}';; *) echo `+guid+`;; esac`)
+	for _, kind := range []string{"app", "space", "org"} {
+		found, err := cli.Target(t.Context(), kind, "x,y")
+		require.NoError(t, err)
+		assert.Equal(t, guid, found.String())
+		for _, name := range []string{"x%2Cy", "X,y", "x,y "} {
+			_, err = cli.Target(t.Context(), kind, name)
+			require.ErrorIs(t, err, cf.ErrNotFound, name)
+			require.ErrorContains(t, err, `cf takes "x,y" for it`)
+		}
+	}
+}
+
+// Where a route is bound is told exactly, or not at all.
+func TestBindingsThatCannotBeTold(t *testing.T) {
+	binding := func(route string) string {
+		return `{"relationships":{"route":{"data":{"guid":"` + route + `"}},"service_instance":{"data":{"guid":"` + guid + `"}}}}`
+	}
+	const routes = `"included":{"routes":[{"guid":"r","url":"backend.apps.identity"},{"guid":"tcp","url":"tcp.apps.identity:1024"}],"service_instances":[{"guid":"` + guid + `","type":"user-provided","name":"mine"}]}`
+	for want, bindings := range map[string]string{
+		`bound to "mine", a user-provided service`: binding("r"),
+		"of a route that is not shown":             binding("hidden"),
+		"it has a port":                            binding("tcp"),
+	} {
+		_, err := answering(t, `printf '%s' '{"resources":[`+bindings+`],`+routes+`}'`).BoundTo(t.Context(), "r")
+		require.ErrorContains(t, err, want)
+	}
+	managed := strings.Replace(routes, "user-provided", "managed", 1)
+	_, err := answering(t, `printf '%s' '{"resources":[`+binding("r")+`,`+binding("r")+`],`+managed+`}'`).BoundTo(t.Context(), "r")
+	require.ErrorContains(t, err, "expected one binding, found several")
+	none, err := answering(t, `echo '{"resources":[]}'`).BoundTo(t.Context(), "r")
+	require.NoError(t, err)
+	assert.Empty(t, none)
 }
 
 func TestTracesAreSwitchedOff(t *testing.T) {

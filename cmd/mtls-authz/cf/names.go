@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,6 +125,15 @@ func (c *CLI) App(ctx context.Context, name string, space identity.GUID) (identi
 	return guidOf(c.named(ctx, "app", name, "/v3/apps?space_guids="+space.String()+"&"))
 }
 
+// Labelled returns [ErrNotFound] where no app in a space bears the labels.
+func (c *CLI) Labelled(ctx context.Context, labels string, space identity.GUID) error {
+	found, _, err := c.list(ctx, "/v3/apps?space_guids="+space.String()+"&label_selector="+url.QueryEscape(labels))
+	if err == nil && len(found) == 0 {
+		return fmt.Errorf("apps with %s: %w", labels, ErrNotFound)
+	}
+	return err
+}
+
 func guidOf(r resource, err error) (identity.GUID, error) {
 	if err != nil {
 		return identity.GUID{}, err
@@ -163,24 +173,34 @@ func (c *CLI) SpaceOrg(ctx context.Context, space identity.GUID) (identity.GUID,
 
 // Names returns the names of those sources that the user may see.
 func (c *CLI) Names(ctx context.Context, sources []grants.Source) map[grants.Source]string {
-	const most = 100 // guids in one request
 	guids := map[grants.Kind][]string{}
 	for _, source := range sources {
 		guids[source.Kind] = append(guids[source.Kind], source.ID.String())
 	}
 	names := map[grants.Source]string{}
 	for kind, path := range map[grants.Kind]string{grants.App: "/v3/apps", grants.Space: "/v3/spaces", grants.Org: "/v3/organizations"} {
-		for some := guids[kind]; len(some) > 0; some = some[min(len(some), most):] {
-			found, _, err := c.list(ctx, path+"?guids="+strings.Join(some[:min(len(some), most)], ","))
+		for some := range slices.Chunk(guids[kind], atOnce) {
+			found, _, err := c.list(ctx, path+"?guids="+strings.Join(some, ","))
 			if err != nil {
 				continue // a name is a convenience
 			}
 			for _, one := range found {
 				if id, err := identity.ParseGUID(one.GUID); err == nil {
-					names[grants.Source{Kind: kind, ID: id}] = clean(one.Name)
+					names[grants.Source{Kind: kind, ID: id}] = Line(one.Name)
 				}
 			}
 		}
 	}
 	return names
+}
+
+// Written is a source as it is written in parameters: apps by label are an object,
+// all others a word.
+func Written(source grants.Source) string {
+	text, _ := grants.Grant{Source: source}.MarshalJSON() // strings cannot fail
+	var word string
+	if json.Unmarshal(text, &word) == nil {
+		return word
+	}
+	return string(text)
 }

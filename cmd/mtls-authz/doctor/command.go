@@ -52,63 +52,50 @@ func (Command) Help() string {
 
 // Run looks at every item and writes the report.
 func (c Command) Run(ctx context.Context, k *kong.Context, environ Environ) error {
-	report := c.examine(ctx, environ)
-	write := report.WriteText
+	report := c.examine(ctx, environ, progress(k.Stderr))
+	var err error
 	if c.JSON {
-		write = report.WriteJSON
+		err = report.WriteJSON(k.Stdout)
+	} else {
+		err = report.WriteText(k.Stdout, width(k.Stdout))
 	}
-	if err := write(k.Stdout); err != nil {
+	if err != nil {
 		return err
 	}
 	return report.Err(c.Strict)
 }
 
-func (c Command) examine(ctx context.Context, environ Environ) *doctor.Report {
+func (c Command) examine(ctx context.Context, environ Environ, begin func(checks int) (looked func(item string))) *doctor.Report {
 	server.Quiet() // settings make a client already
 	s, err := settings.Load(environ)
 	if err != nil {
 		return doctor.Run(ctx, []doctor.Check{{Item: "settings", Look: func(context.Context) []doctor.Finding {
 			return unreadable(err)
-		}}}, nil)
+		}}}, nil, nil)
 	}
 	p := open(ctx, s)
 	defer p.close()
-	return doctor.Run(ctx, c.checks(ctx, p, environ), secrets(s))
-}
-
-// unreadable has a finding for each setting that is wrong; nothing else can be
-// looked at.
-func unreadable(err error) (found []doctor.Finding) {
-	for line := range strings.Lines(err.Error()) {
-		if name, problem, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
-			found = append(found, doctor.Bad(name, problem, "docs/settings.md; the gateway does not start with it"))
-		}
-	}
-	if len(found) == 0 {
-		found = append(found, doctor.Bad("", err.Error(), "docs/settings.md; the gateway does not start with it"))
-	}
-	return found
+	checks := c.checks(ctx, p, environ)
+	return doctor.Run(ctx, checks, secrets(s), begin(len(checks)))
 }
 
 // checks are all, in the order of the report.
 func (c Command) checks(ctx context.Context, p *patient, environ Environ) []doctor.Check {
 	s := p.Settings
 	onCF := environ.value("VCAP_APPLICATION") != ""
-	checks := []doctor.Check{{Item: "settings", Look: func(context.Context) []doctor.Finding {
-		return []doctor.Finding{doctor.Good("", "complete and without contradictions; mtls-authz serve --print-config shows them")}
-	}}}
+	checks := []doctor.Check{{Item: "settings", Look: func(context.Context) []doctor.Finding { return doubtful(s) }}}
 	return slices.Concat(checks,
 		certificates.Checks(certificates.Config{
-			CallerCAs: s.CallerCAs, Certificate: s.InstanceCert, Key: s.InstanceKey, Siblings: p.siblings(), Foundation: s.FoundationName,
+			CallerCAs: s.CallerCAs, Certificate: s.InstanceCert, Key: s.InstanceKey, Siblings: p.siblings(), Foundation: s.FoundationName, App: s.OwnApp,
 		}),
 		credentials.Checks(credentials.Config{
 			Username: s.BrokerUsername, Password: s.BrokerPassword, Previous: s.BrokerPrevious,
 			ReadUsername: s.ReadUsername, ReadPassword: s.ReadPassword, MACKey: s.CacheMACKey,
 		}),
-		edge.Checks(p.edge(ctx, environ.value("CF_INSTANCE_PORTS"))),
+		edge.Checks(p.edge(ctx)),
 		backing.Checks(backing.Config{
 			Store: p.server, StoreHost: hostOf(s.StoreURL), Newest: newest, OnCF: onCF, Redis: p.shared(),
-			Bundle: p.bundle(s.PolicyBundle), Candidate: p.bundle(s.PolicyCandidate),
+			Bundle: p.bundle(s.PolicyBundle), Candidate: p.bundle(s.PolicyCandidate), Collector: p.collector(),
 		}),
 		bound.Checks(bound.Config{
 			Bindings: p.bindings, BindingsErr: p.bindingsErr, GatewayURL: s.GatewayURL, Seen: p.seen(),

@@ -77,6 +77,10 @@ func (w *world) serve() {
 			answer.ServeHTTP(rw, r)
 			return
 		}
+		if r.URL.Path == "/healthz" {
+			_, _ = rw.Write([]byte("ok\n"))
+			return
+		}
 		http.NotFound(rw, r)
 	}))
 	w.Cleanup(gateway.Close)
@@ -152,7 +156,7 @@ func TestWhereThereIsNoStateItIsSaidSo(t *testing.T) {
 	found := findings(t, nowhere)
 	for _, item := range []string{"store", "gateway URL", "reconcile", w.through("sanitising")} {
 		assert.Equal(t, "skipped", found[item].Status, item)
-		assert.Contains(t, found[item].Found, "no such file", item)
+		assert.Equal(t, item == "store", strings.Contains(found[item].Found, "no such file"), "%s: said once", item)
 	}
 	assert.NoFileExists(t, filepath.Join(w.dir, "nowhere.db"))
 	assert.NoError(t, run(t, nowhere).err)
@@ -160,7 +164,7 @@ func TestWhereThereIsNoStateItIsSaidSo(t *testing.T) {
 
 func TestSQLiteOnCloudFoundryIsAWarning(t *testing.T) {
 	w := newWorld(t, router.SanitizeSet)
-	on := append(w.environ, `VCAP_APPLICATION={"application_id":"0b7d4a8c-3b9e-4a43-9d3f-8a2c7f1f5e11","application_uris":["`+playground.GatewayHost+`"]}`, "ALLOW_EPHEMERAL_STATE=true")
+	on := append(w.environ, `VCAP_APPLICATION={"application_id":"`+playground.Authz.Identity().App+`","application_uris":["`+playground.GatewayHost+`"]}`, "ALLOW_EPHEMERAL_STATE=true")
 	found := findings(t, on)
 	assert.Equal(t, "warn", found["store server"].Status)
 	assert.Equal(t, "ok", found["store schema"].Status)
@@ -225,10 +229,44 @@ func TestAPasswordThatAServerSaysAgainIsNotWritten(t *testing.T) {
 	assert.NotContains(t, o.out, "MARKED")
 }
 
+// What is right and proves less wants a person.
+func TestSettingsThatWeakenAreWarnings(t *testing.T) {
+	w := newWorld(t, router.SanitizeSet)
+	assert.Equal(t, "ok", findings(t, w.environ)["settings"].Status)
+	for _, one := range []string{"XFCC_FORMAT=envoy", "XFCC_FORMAT=*.iso.identity=envoy,raw", "ALLOW_WILDCARD_ROUTES=true"} {
+		name, _, _ := strings.Cut(one, "=")
+		found := findings(t, append(w.environ, one))
+		assert.Equal(t, "warn", found["settings "+name].Status, one)
+		assert.NotEmpty(t, found["settings "+name].Fix)
+		assert.NotContains(t, found, "settings", one)
+	}
+}
+
+// A certificate of another app would make that app the one that the gateway takes
+// for itself.
+func TestTheCertificateIsTheAppsOwn(t *testing.T) {
+	w := newWorld(t, router.SanitizeSet)
+	for app, status := range map[string]string{playground.Authz.Identity().App: "ok", playground.Frontend.Identity().App: "fail"} {
+		found := findings(t, append(w.environ, `VCAP_APPLICATION={"application_id":"`+app+`"}`, "ALLOW_EPHEMERAL_STATE=true"))["own certificate"]
+		assert.Equal(t, status, found.Status, found.Found)
+	}
+}
+
+// A database that is away is said once.
+func TestAnErrorOfTheDatabaseIsSaidOnce(t *testing.T) {
+	w := newWorld(t, router.SanitizeSet)
+	o := run(t, append(w.environ, "STORE_URL=postgres://u:MARKED@127.0.0.1:1/state?connect_timeout=1"))
+	assert.Equal(t, 1, strings.Count(o.out, "failed to connect"), o.out)
+}
+
 func TestSettingsThatAreWrongAreTheOnlyItem(t *testing.T) {
 	found := findings(t, doctor.Environ{"BROKER_PASSWORD=short", "PORT=x"})
 	for _, name := range []string{"BROKER_PASSWORD", "PORT", "GATEWAY_URL"} {
 		assert.Equal(t, "fail", found["settings "+name].Status, name)
 	}
 	assert.NotContains(t, found, "store")
+	assert.Contains(t, found["settings BROKER_PASSWORD"].Fix, "openssl rand")
+	assert.Equal(t, `"x"`, found["settings PORT"].Found)
+	assert.Contains(t, found["settings PORT"].Fix, "expected a number between 1 and 65535")
+	assert.Contains(t, found["settings GATEWAY_URL"].Fix, "under which gorouter reaches this gateway")
 }

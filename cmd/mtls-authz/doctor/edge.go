@@ -15,10 +15,10 @@ import (
 	"github.com/mtls-authz/mtls-authz/identity"
 )
 
-func (p *patient) edge(ctx context.Context, ports string) edge.Config {
+func (p *patient) edge(ctx context.Context) edge.Config {
 	cfg := edge.Config{
 		GatewayHost: p.GatewayHost(), Address: p.RouterAddress.For, Routers: p.RouterAddress.Values(), Assumed: p.AssumeRouterTrust,
-		Others: p.others(), Ports: ports, Port: p.Port,
+		Others: p.others(), Ports: p.InstancePorts, Port: p.Port,
 	}
 	for _, b := range p.bindings {
 		cfg.Routes = append(cfg.Routes, edge.Route{Binding: b.ID, Host: b.Host(), Path: b.Path()})
@@ -40,8 +40,11 @@ func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Cont
 	if cfg.Certificate == nil {
 		return nil, errors.New("there is no certificate to probe with: run it where CF_INSTANCE_CERT and CF_INSTANCE_KEY are")
 	}
-	if err := errors.Join(p.bindingsErr, cfg.RootsErr); err != nil {
-		return nil, err
+	if p.bindingsErr != nil {
+		return nil, errors.New("the store has not told what is bound: see store below")
+	}
+	if cfg.RootsErr != nil {
+		return nil, cfg.RootsErr
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -65,7 +68,7 @@ func (p *patient) probe(ctx context.Context, cfg edge.Config) (func(context.Cont
 }
 
 // defaultPorts are for URLs without one.
-var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "https": "443"}
+var defaultPorts = map[string]string{"postgres": "5432", "postgresql": "5432", "redis": "6379", "rediss": "6379", "https": "443", "http": "80"}
 
 // others are the servers beside the routers.
 func (p *patient) others() (all []edge.Endpoint) {
@@ -73,12 +76,13 @@ func (p *patient) others() (all []edge.Endpoint) {
 	if p.CFClientID != "" {
 		cloud = p.CFAPIURL
 	}
-	for _, one := range []struct{ name, location string }{
-		{"store", p.StoreURL},
-		{"redis", p.RedisURL},
-		{"bundles", p.PolicyBundle},
-		{"candidate's bundles", p.PolicyCandidate},
-		{"Cloud Controller", cloud},
+	for _, one := range []struct{ name, location, setting string }{
+		{"store", p.StoreURL, "STORE_URL"},
+		{"redis", p.RedisURL, "REDIS_URL"},
+		{"bundles", p.PolicyBundle, "POLICY_BUNDLE"},
+		{"candidate's bundles", p.PolicyCandidate, "POLICY_CANDIDATE"},
+		{"Cloud Controller", cloud, "CF_API_URL"},
+		{"collector", p.TraceEndpoint, "OTEL_EXPORTER_OTLP_ENDPOINT"},
 	} {
 		u, err := url.Parse(one.location)
 		if err != nil || u.Hostname() == "" || defaultPorts[u.Scheme] == "" {
@@ -88,7 +92,7 @@ func (p *patient) others() (all []edge.Endpoint) {
 		if port == "" {
 			port = defaultPorts[u.Scheme]
 		}
-		all = append(all, edge.Endpoint{Name: one.name, Address: net.JoinHostPort(u.Hostname(), port)})
+		all = append(all, edge.Endpoint{Name: one.name, Address: net.JoinHostPort(u.Hostname(), port), Setting: one.setting})
 	}
 	return all
 }

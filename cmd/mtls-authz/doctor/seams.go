@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
+	"net/url"
 	"slices"
 
 	"github.com/mtls-authz/mtls-authz/directory/controller"
@@ -87,5 +89,13 @@ func (p *patient) cloud() bound.CloudController {
 		roots = x509.NewCertPool() // its item says that the certificate is not trusted
 	}
 	client := controller.New(controller.Config{URL: p.CFAPIURL, Roots: roots})
-	return cloud.Controller{Lister: client.Session(p.CFClientID, p.CFClientSecret)}
+	return cloud.Controller{Lister: anew{func() *controller.Session { return client.Session(p.CFClientID, p.CFClientSecret) }}}
+}
+
+// anew asks for each list in a session of its own: one that has failed would say to
+// the next that it pauses, and not why.
+type anew struct{ session func() *controller.Session }
+
+func (a anew) List(ctx context.Context, path string, query url.Values, page func(json.RawMessage) error) error {
+	return a.session().List(ctx, path, query, page)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -89,6 +90,7 @@ func TestCloudControllerIsAsked(t *testing.T) {
 	w := newWorld(t, router.SanitizeSet)
 	w.bind("a."+playground.Domain, "gone."+playground.Domain)
 	var cloud *httptest.Server
+	status := http.StatusOK // of the list of orgs
 	cloud = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		const relationships = `"relationships":{"service_instance":{"data":{"guid":"si-1"}},"route":{"data":{"guid":"r"}}}`
 		switch r.URL.Path {
@@ -99,6 +101,9 @@ func TestCloudControllerIsAsked(t *testing.T) {
 		case "/v3/service_route_bindings":
 			fmt.Fprintf(rw, `{"pagination":{"total_pages":1},"resources":[{"guid":"b-a.%s",%s},{"guid":"only-there","route_service_url":"https://%s/r/x/MARKED-there",%[2]s}],"included":{"routes":[{"guid":"r","url":"a.%[1]s"}]}}`,
 				playground.Domain, relationships, playground.GatewayHost)
+		case "/v3/organizations":
+			rw.WriteHeader(status)
+			fmt.Fprint(rw, `{"pagination":{"total_pages":1},"resources":[{}]}`)
 		case "/v3/domains":
 			fmt.Fprintf(rw, `{"pagination":{"total_pages":1},"resources":[{"name":%q,"relationships":{"organization":{"data":null}}}]}`, playground.Domain)
 		default:
@@ -115,6 +120,33 @@ func TestCloudControllerIsAsked(t *testing.T) {
 	assert.Equal(t, "warn", found["shared domains "+playground.Domain].Status)
 	assert.Equal(t, "skipped", findings(t, environ)["reconcile"].Status)
 	assert.NotContains(t, run(t, environ, "--reconcile").out, "MARKED")
+	assert.Equal(t, "ok", found["Cloud Controller"].Status)
+
+	// The lists that come after one that failed say what is wrong with themselves.
+	status = http.StatusForbidden
+	found = findings(t, environ, "--reconcile")
+	assert.Equal(t, "fail", found["Cloud Controller"].Status)
+	assert.Contains(t, found["Cloud Controller"].Found, "answered 403")
+	assert.Contains(t, found["Cloud Controller"].Fix, "cloud_controller.global_auditor")
+	assert.Equal(t, "warn", found["reconcile gone."+playground.Domain].Status)
+}
+
+// What was asked for and could not be done ends with status 1.
+func TestReconcilingWithoutCloudControllerFails(t *testing.T) {
+	w := newWorld(t, router.SanitizeSet)
+	require.NoError(t, run(t, w.environ).err)
+	require.Error(t, run(t, w.environ, "--reconcile").err)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, nobody.Close())
+	away := append(w.environ, "CF_API_URL=https://"+nobody.Addr().String(), "CF_CLIENT_ID=doctor", "CF_CLIENT_SECRET=MARKED-client")
+	for _, item := range []string{"Cloud Controller", "reconcile"} {
+		f := findings(t, away, "--reconcile")[item]
+		assert.Equal(t, "fail", f.Status, item)
+		assert.Contains(t, f.Found, "connection refused", item)
+		assert.NotContains(t, f.Found, "asked again in", item)
+	}
+	assert.Equal(t, "fail", findings(t, away)["Cloud Controller"].Status, "a client that does not work is never skipped")
 }
 
 func TestCAsOfOtherInstances(t *testing.T) {

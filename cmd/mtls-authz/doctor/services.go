@@ -12,6 +12,7 @@ import (
 	"github.com/mtls-authz/mtls-authz/cache/server"
 	"github.com/mtls-authz/mtls-authz/doctor/backing"
 	"github.com/mtls-authz/mtls-authz/doctor/state"
+	"github.com/mtls-authz/mtls-authz/gateway/trace"
 	"github.com/mtls-authz/mtls-authz/rego"
 	"github.com/mtls-authz/mtls-authz/rego/bundle"
 	"github.com/mtls-authz/mtls-authz/rego/source"
@@ -52,6 +53,20 @@ func (p *patient) shared() *backing.Redis {
 		return client.Info(ctx, sections...).Result()
 	}
 	return r
+}
+
+// collector takes spans; nil: there is none.
+func (p *patient) collector() func(context.Context) (int, error) {
+	if p.TraceEndpoint == "" {
+		return nil
+	}
+	return func(ctx context.Context) (int, error) {
+		roots, err := p.roots.extra()
+		if err != nil {
+			return 0, err
+		}
+		return trace.Ask(ctx, trace.Config{Endpoint: p.TraceEndpoint, Headers: p.TraceHeaders, Roots: roots})
+	}
 }
 
 // bundle takes what is at a location through the whole gate; nil: there is none.

@@ -16,14 +16,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/cf"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant/flags"
+	"github.com/mtls-authz/mtls-authz/cmd/mtls-authz/grant/inforce"
 	"github.com/mtls-authz/mtls-authz/grants"
-	"github.com/mtls-authz/mtls-authz/grants/route"
 )
 
 // Command adds, removes and lists grants of a route.
@@ -38,19 +38,56 @@ func (Command) Help() string {
 	return "Uses your own cf, logged in and with the space of the route targeted. The flags are those of cf add-route-policy. Guide: docs/developers.md."
 }
 
-// place is the route on the command line.
-type place struct {
-	Domain   string `arg:"" help:"Domain of the route."`
-	Hostname string `short:"n" required:"" help:"Hostname of the route; \"\" for the domain itself." placeholder:"HOST"`
-	Path     string `short:"p" help:"Path of the route." placeholder:"PATH"`
+// order is a change as it stands on the command line.
+type order struct {
+	flags.Place      `embed:""`
+	flags.Source     `embed:""`
+	flags.Conditions `embed:""`
+	confirmation     `embed:""`
 }
 
-func (p place) find(ctx context.Context, cli *cf.CLI) (cf.Bound, error) {
-	path := strings.TrimSuffix(p.Path, "/")
-	if path != "" && !strings.HasPrefix(path, "/") {
-		path = "/" + path
+// prepared is what an order means.
+type prepared struct {
+	inforce.Situation
+	place flags.Place
+	cli   *cf.CLI
+	who   caller
+	// entry is the grant of who, on no route in particular.
+	entry grants.Grant
+}
+
+// prepare finds out what an order means, and changes nothing.
+func (o order) prepare(ctx context.Context) (p prepared, err error) {
+	if err = o.Check(); err != nil {
+		return p, err
 	}
-	return cli.Route(ctx, p.Domain, p.Hostname, path)
+	if p.cli, err = cf.Find(); err != nil {
+		return p, err
+	}
+	p.place = o.Place
+	if p.Situation, err = inforce.Look(ctx, p.cli, o.Spot()); err != nil {
+		return p, err
+	}
+	if p.who, err = who(ctx, p.cli, o.Source); err != nil {
+		return p, err
+	}
+	p.entry, err = o.Entry(p.who.source)
+	return p, err
+}
+
+// begin checks that a change can be made and says where. It returns the change in
+// JSON.
+func (p prepared) begin(ctx context.Context, w io.Writer, c change) (string, error) {
+	text, err := p.plan(c)
+	if err != nil {
+		return "", err
+	}
+	if err := p.cli.InTarget(ctx, p.Instance); err != nil {
+		return "", err
+	}
+	say(w, "route", "%s", p.Route)
+	say(w, "service", "%s", p.Instance.Name)
+	return text, nil
 }
 
 // confirmation is how a change is agreed to.
@@ -95,33 +132,6 @@ func (y confirmation) apply(ctx context.Context, k *kong.Context, cli *cf.CLI, i
 		}
 	}
 	return cli.Run(ctx, k.Stdout, k.Stderr, args...)
-}
-
-// situation is what is there before a change.
-type situation struct {
-	cf.Bound
-	// routes are all that are bound to the instance.
-	routes []route.Route
-	now    shown
-}
-
-// look finds the route, its service and what is allowed now.
-func (p place) look(ctx context.Context, cli *cf.CLI) (s situation, err error) {
-	if s.Bound, err = p.find(ctx, cli); err != nil {
-		return s, err
-	}
-	if s.routes, err = cli.RoutesOf(ctx, s.Instance); err != nil {
-		return s, err
-	}
-	if !slices.Contains(s.routes, s.Route) {
-		return s, fmt.Errorf("route %s is not among those of its service %q; try again", s.Route, s.Instance.Name)
-	}
-	raw, err := cli.Parameters(ctx, s.Instance)
-	if err != nil {
-		return s, err
-	}
-	s.now, err = parse(raw)
-	return s, err
 }
 
 func say(w io.Writer, label, format string, args ...any) {

@@ -221,6 +221,47 @@ func TestAddRefusesWhatCannotBeMeant(t *testing.T) {
 	}
 }
 
+// Cloud Controller decodes what cf sends once more than cf encodes it.
+func TestANearMatchIsNoMatch(t *testing.T) {
+	t.Parallel()
+	near := func(names ...string) cftest.Foundation {
+		f := foundation()
+		f.Apps[0].Name, f.Spaces[1].Name = names[0], names[0]
+		for i, name := range names[1:] {
+			f.Apps = append(f.Apps, cftest.App{GUID: fmt.Sprintf("3f7c3a52-9d1f-4a0e-8c55-6f2a1d0e7b%02d", i), Name: name, Space: dev})
+		}
+		return f
+	}
+	for _, line := range []string{"--source-app x%2Cy", "--source-app x%252Cy", "--source-space x%2Cy"} {
+		r := mtlsAuthz(t, near("x,y"), "", "add apps.identity -n backend "+line+" -y")
+		assert.Equal(t, 1, r.code, line)
+		assert.Empty(t, r.cf.Changes(), line)
+	}
+	r := mtlsAuthz(t, near("x,y", "x%2Cy"), "", "add apps.identity -n backend --source-app x%2Cy -y")
+	require.Zero(t, r.code, r.stderr)
+	assert.Equal(t, []string{`my authz's {"allow_add":["cf:app:3f7c3a52-9d1f-4a0e-8c55-6f2a1d0e7b00"]}`}, r.parameters(t), "the one of exactly that name")
+
+	f := foundation()
+	f.Instances[0].Name = "x%2Cy"
+	f.Instances = append(f.Instances, cftest.Instance{GUID: "9b1c8a52-9d1f-4a0e-8c55-6f2a1d0e7b3a", Name: "x,y", Space: dev, Offering: "mtls-authz", Plan: "org"})
+	r = mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
+	assert.Equal(t, 1, r.code, "update-service would update another")
+	assert.Contains(t, r.stderr, "the one there of that name is another")
+	assert.Empty(t, r.cf.Changes())
+}
+
+// The domain itself has one route; its domain may have thousands.
+func TestTheDomainItselfIsAskedForAlone(t *testing.T) {
+	t.Parallel()
+	r := mtlsAuthz(t, foundation(), "", "list apps.identity --hostname=")
+	assert.Contains(t, r.stderr, "a user-provided service")
+	asked := ""
+	for _, call := range r.cf.Calls() {
+		asked += call[len(call)-1] + "\n"
+	}
+	assert.Contains(t, asked, "/v3/routes?domain_guids=domain-1&hosts=&")
+}
+
 // Nobody's name may have another command run, or move the cursor.
 func TestWhatIsShownIsWhatRuns(t *testing.T) {
 	t.Parallel()
@@ -251,6 +292,13 @@ func TestNamesThatCannotBeShown(t *testing.T) {
 	r = mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")
 	assert.Zero(t, r.code, r.stderr)
 	assert.Equal(t, " two  spaces ", r.cf.Changes()[0][1])
+	f = foundation()
+	f.Spaces[1].Name, f.Orgs[0].Name = "a  b", " acme"
+	r = mtlsAuthz(t, f, "", "add apps.identity -n far --source-any -y")
+	assert.Contains(t, r.stderr, "cf target -o ' acme' -s 'a  b'", "as they are")
+	f.Spaces[1].Name = "a\u202eb"
+	r = mtlsAuthz(t, f, "", "add apps.identity -n far --source-any -y")
+	assert.Contains(t, r.stderr, "target space "+monitoring)
 	f = foundation()
 	f.Instances[0].Name = "--help"
 	r = mtlsAuthz(t, f, "", "add apps.identity -n backend --source-any -y")

@@ -5,10 +5,12 @@ package readiness
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/mtls-authz/mtls-authz/gateway/ports"
 	"github.com/mtls-authz/mtls-authz/rego/activation"
 )
 
@@ -23,6 +25,10 @@ type Config struct {
 	Routers func() (untrusted, notes []string)
 	// Redis says why it is not in use, "" if it is; nil: there is none.
 	Redis func() string
+	// InstancePorts is CF_INSTANCE_PORTS, "" outside Cloud Foundry; Port is the one
+	// that the gateway listens on.
+	InstancePorts string
+	Port          int
 	// MayRead reports whether a request may see the reasons.
 	MayRead func(*http.Request) bool
 }
@@ -51,6 +57,9 @@ type report struct {
 	// Reasons why not, and Notes that need not worry; only for readers.
 	Reasons []string `json:"reasons,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
+	// RouteIntegrity is whether anybody but gorouter can reach this instance's port;
+	// only for readers, and on Cloud Foundry.
+	RouteIntegrity string `json:"route_integrity,omitempty"`
 }
 
 // Report is for people and monitors.
@@ -61,7 +70,7 @@ func (r *Readiness) Report(w http.ResponseWriter, request *http.Request) {
 		status = http.StatusServiceUnavailable
 	}
 	if !r.cfg.MayRead(request) {
-		found.Reasons, found.Notes = nil, nil
+		found = report{Ready: found.Ready}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -85,9 +94,25 @@ func (r *Readiness) report() report {
 			found.Notes = append(found.Notes, "redis: "+why+"; decisions are not shared")
 		}
 	}
+	found.addPorts(r.cfg.InstancePorts, r.cfg.Port)
 	slices.Sort(found.Reasons)
 	found.Ready = len(found.Reasons) == 0
 	return found
+}
+
+// addPorts: an open port is a note, as refusing what comes through the router would
+// close nothing.
+func (found *report) addPorts(instancePorts string, port int) {
+	if instancePorts == "" {
+		return
+	}
+	found.RouteIntegrity = "ok"
+	if err := ports.Check(instancePorts, port); err != nil {
+		found.RouteIntegrity = err.Error()
+		if errors.Is(err, ports.ErrOpen) {
+			found.Notes = append(found.Notes, "route integrity: "+err.Error()+"; "+ports.Fix)
+		}
+	}
 }
 
 // addPolicy: a policy that could not be replaced is in force all the same.

@@ -13,8 +13,8 @@ import (
 func (s *Settings) complete(env *environment) []error {
 	var problems []error
 	refuse := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if s.GatewayURL == "" {
-		refuse("GATEWAY_URL: expected the https URL under which gorouter reaches this gateway; on Cloud Foundry it is found when the app has exactly one HTTP route, here it has %d", len(env.publicURIs()))
+	if value, _ := env.lookup("GATEWAY_URL"); value == "" {
+		refuse("GATEWAY_URL: required; expected the https URL under which gorouter reaches this gateway; on Cloud Foundry it is found when the app has exactly one HTTP route, here it has %d", len(env.publicURIs()))
 	}
 	if s.BrokerUsername == "" {
 		refuse("BROKER_USERNAME: required; the name that Cloud Controller uses with this broker")
@@ -40,7 +40,7 @@ func (s *Settings) complete(env *environment) []error {
 		s.StoreURL = "sqlite://" + filepath.Join(s.DataDir, "mtls-authz.db")
 		s.settle("STORE_URL", s.StoreURL)
 	}
-	s.OwnHosts, s.IgnoredDatabaseURL = env.ownHosts(s.GatewayHost()), env.vars["DATABASE_URL"] != ""
+	s.OwnHosts, s.IgnoredDatabaseURL, s.InstancePorts = env.ownHosts(s.GatewayHost()), env.vars["DATABASE_URL"] != "", env.vars["CF_INSTANCE_PORTS"]
 	if env.app != nil {
 		problems = append(problems, s.checkEphemeral(env)...)
 		if err := s.OwnApp.UnmarshalText([]byte(env.app.AppID)); env.app.AppID != "" && err != nil {

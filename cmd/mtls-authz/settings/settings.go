@@ -71,6 +71,8 @@ type Settings struct {
 	OwnHosts []string
 	// OwnApp is the gateway's app guid; zero outside Cloud Foundry.
 	OwnApp identity.GUID
+	// InstancePorts is CF_INSTANCE_PORTS, "" outside Cloud Foundry.
+	InstancePorts string
 	// IgnoredDatabaseURL tells that Cloud Foundry injected a DATABASE_URL.
 	IgnoredDatabaseURL bool
 
@@ -148,7 +150,7 @@ var definitions = []definition{
 	{name: "CF_API_URL", set: (*Settings).setCFAPIURL},
 	{name: "CF_CLIENT_ID", set: text(func(s *Settings) *string { return &s.CFClientID })},
 	{name: "CF_CLIENT_SECRET", secret: true, set: text(func(s *Settings) *string { return &s.CFClientSecret })},
-	{name: "NAME_GRACE", fallback: "10m", set: duration(func(s *Settings) *time.Duration { return &s.NameGrace })},
+	{name: "NAME_GRACE", fallback: "10m", set: noneOrMore(func(s *Settings) *time.Duration { return &s.NameGrace })},
 	{name: "NAME_INTERVAL", fallback: "30s", set: duration(func(s *Settings) *time.Duration { return &s.NameInterval })},
 	{name: "LOG_LEVEL", fallback: "info", set: func(s *Settings, v string) error {
 		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {

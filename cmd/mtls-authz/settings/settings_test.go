@@ -73,6 +73,13 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, []string{"authz.apps.identity"}, s.OwnHosts)
 }
 
+// A former holder of a name can be out at once.
+func TestNoGrace(t *testing.T) {
+	s, err := settings.Load(minimal(t, map[string]string{"NAME_GRACE": "0s"}))
+	require.NoError(t, err)
+	assert.Zero(t, s.NameGrace)
+}
+
 func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
 	bad := map[string]string{
 		"PORT": "70000", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",
@@ -192,6 +199,38 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	_, err = settings.Load(minimal(t, map[string]string{"GATEWAY_URL": "https://user:SECRET@gw.example.com", "POLICY_BUNDLE": "https://user:SECRET@h/x"}))
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), "SECRET")
+}
+
+// A wrong URL is one problem, and shown; what may be secret in it is not.
+func TestAWrongURLIsShownOnce(t *testing.T) {
+	for wrong, shown := range map[string]string{
+		"http://gw.example.com/x": `GATEWAY_URL: "http://gw.example.com/x": expected https://host`, "gw.example.com": `GATEWAY_URL: "gw.example.com": expected`,
+		"https://gw.example.com/": `GATEWAY_URL: "https://gw.example.com/": expected`, "https://SECRET@gw.example.com": "GATEWAY_URL: expected", "https://gw.example.com?SECRET": "GATEWAY_URL: expected",
+		"https://\x7fSECRET": "GATEWAY_URL: expected", "https://bad_host:SECRET": "GATEWAY_URL: expected",
+	} {
+		_, err := settings.Load(minimal(t, map[string]string{"GATEWAY_URL": wrong}))
+		require.ErrorContains(t, err, shown, wrong)
+		assert.Equal(t, 1, strings.Count(err.Error(), "GATEWAY_URL"), err)
+		assert.NotContains(t, err.Error(), "SECRET")
+	}
+	_, err := settings.Load(minimal(t, map[string]string{"CF_API_URL": "http://api.example.com"}))
+	require.ErrorContains(t, err, `CF_API_URL: "http://api.example.com": expected`)
+}
+
+// Spans tell who calls whom, and the headers of an export are secrets.
+func TestTracesGoOverTheNetworkEncrypted(t *testing.T) {
+	for endpoint, taken := range map[string]bool{
+		"https://collector.example.com": true, "http://localhost:4318": true, "http://127.0.0.1:4318": true, "http://127.9.9.9": true, "http://[::1]:4318": true,
+		"http://collector.example.com": false, "http://collector.apps.internal:4318": false, "http://10.0.0.1": false, "http://localhost.example.com": false,
+		"http://0.0.0.0:4318": false, "http://user:SECRET@10.0.0.1": false, "grpc://localhost:4317": false,
+	} {
+		_, err := settings.Load(minimal(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}))
+		assert.Equal(t, taken, err == nil, endpoint)
+		if err != nil {
+			assert.Contains(t, err.Error(), "OTEL_EXPORTER_OTLP_ENDPOINT")
+			assert.NotContains(t, err.Error(), "SECRET")
+		}
+	}
 }
 
 // A token that nothing is done with would be believed to protect.

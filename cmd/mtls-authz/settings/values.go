@@ -77,6 +77,17 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, string) erro
 	}
 }
 
+// noneOrMore is a duration that may be none.
+func noneOrMore(field func(*Settings) *time.Duration) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if d, err := time.ParseDuration(v); err == nil && d == 0 {
+			*field(s) = 0
+			return nil
+		}
+		return duration(field)(s, v)
+	}
+}
+
 // share is a part of a whole.
 func share(field func(*Settings) *float64) func(*Settings, string) error {
 	return func(s *Settings, v string) error {
@@ -121,18 +132,29 @@ func files(field func(*Settings) *[]identity.File) func(*Settings, string) error
 }
 
 func (s *Settings) setGatewayURL(v string) error {
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
-		return errors.New("expected https://host without a path, a query or a slash at the end")
+	if err := checkOrigin(v, "https://mtls-authz.apps.example.com"); err != nil {
+		return err
 	}
 	s.GatewayURL = strings.ToLower(v)
 	return nil
 }
 
-func (s *Settings) setCFAPIURL(v string) error {
+// checkOrigin takes a URL that is a scheme and a host.
+func checkOrigin(v, example string) error {
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" || v != "https://"+u.Host || !isHost(u.Hostname()) {
-		return errors.New("expected https://host without a path, a query or a slash at the end, such as https://api.example.com")
+	if err == nil && u.Scheme == "https" && v == "https://"+u.Host && isHost(u.Hostname()) {
+		return nil
+	}
+	const expected = "expected https://host without a path, a query or a slash at the end, such as "
+	if err != nil || u.User != nil || u.RawQuery != "" { // which may be secrets
+		return errors.New(expected + example)
+	}
+	return fmt.Errorf("%q: %s", v, expected+example)
+}
+
+func (s *Settings) setCFAPIURL(v string) error {
+	if err := checkOrigin(v, "https://api.example.com"); err != nil {
+		return err
 	}
 	s.CFAPIURL = strings.ToLower(v)
 	return nil
@@ -163,6 +185,10 @@ func (s *Settings) setTraceEndpoint(v string) error {
 	u, err := url.Parse(v)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return errors.New("expected the URL of a collector that takes OTLP over HTTP, such as https://collector.example.com")
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		// Spans tell who calls whom, and the headers are secrets.
+		return fmt.Errorf("http to %q would go over the network in clear; expected https, or http to a collector on localhost", u.Host)
 	}
 	s.TraceEndpoint = u.JoinPath("v1/traces").String()
 	return nil

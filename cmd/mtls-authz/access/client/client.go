@@ -88,7 +88,7 @@ func (g *Client) asUser(ctx context.Context, route string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoCredentials, err)
 	}
-	bound, err := cli.Find(ctx, route)
+	bound, err := cli.RouteNamed(ctx, route)
 	if err != nil {
 		return err
 	}

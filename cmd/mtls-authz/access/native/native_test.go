@@ -36,7 +36,7 @@ func bound(t *testing.T, name string, scope grants.Scope, entries ...string) nat
 		}
 		grant, err := grants.ParseGrant([]byte(entry))
 		require.NoError(t, err)
-		b.Grants = append(b.Grants, grant)
+		b.Grants = append(b.Grants, native.InForce{Grant: grant})
 	}
 	return b
 }
@@ -65,6 +65,13 @@ func TestWhatARoutePolicyCanSay(t *testing.T) {
 	}
 	reports := bound(t, "backend.apps.identity", grants.ScopeOrg, app)
 	reports.Reports = true
+	// named are grants as names: what they stand for, and the words.
+	named := func(b native.Bound, words string) native.Bound {
+		for i := range b.Grants {
+			b.Grants[i].Written = words
+		}
+		return b
+	}
 	for name, c := range map[string]struct {
 		x                  native.Export
 		commands, comments []string
@@ -79,6 +86,26 @@ func TestWhatARoutePolicyCanSay(t *testing.T) {
 			native.Export{Routes: []native.Bound{bound(t, "backend.apps.identity", grants.ScopeAny, app, "cf:any")}},
 			[]string{add("cf:any", "--hostname backend")},
 			[]string{app + ": cf:any includes it, and Cloud Controller takes no other source beside cf:any"},
+		},
+		"a name is what it stands for now": {
+			native.Export{Routes: []native.Bound{named(bound(t, "backend.apps.identity", grants.ScopeOrg, app), "app:frontend")}},
+			[]string{add(app, "--hostname backend")},
+			[]string{"app:frontend stands for the next one now; a route policy follows no name"},
+		},
+		"any beside a name": {
+			native.Export{Routes: []native.Bound{{Route: reports.Route, Scope: grants.ScopeAny, Grants: append(named(bound(t, "backend.apps.identity", grants.ScopeAny, org), "org:.").Grants, bound(t, "backend.apps.identity", grants.ScopeAny, "cf:any").Grants...)}}},
+			[]string{add("cf:any", "--hostname backend")},
+			[]string{org + " (org:.): cf:any includes it, and Cloud Controller takes no other source beside cf:any"},
+		},
+		"a former holder of a name": {
+			native.Export{Routes: []native.Bound{named(bound(t, "backend.apps.identity", grants.ScopeOrg, `{"source":"`+app+`","expires":"2099-01-01T00:00:00Z"}`), "app:frontend")}},
+			nil,
+			[]string{app + " (app:frontend): only until 2099-01-01T00:00:00Z"},
+		},
+		"a name alone": {
+			native.Export{Routes: []native.Bound{bound(t, "backend.apps.identity", grants.ScopeOrg, "app:frontend")}},
+			nil,
+			[]string{"app:frontend: cf takes guids, and what this stands for is not known"},
 		},
 		"a path":                        {native.Export{Routes: []native.Bound{bound(t, "api.apps.identity/metrics", grants.ScopeOrg, app)}}, []string{add(app, "--hostname api --path /metrics")}, nil},
 		"a wildcard":                    {native.Export{Routes: []native.Bound{bound(t, "*.apps.identity", grants.ScopeOrg, app)}}, []string{add(app, "--hostname '*'")}, nil},
@@ -153,6 +180,9 @@ func TestTablesOfCf(t *testing.T) {
 		places = append(places, p.Hostname+" "+p.Domain+" "+p.Path+" "+p.URL+" "+p.Source.String())
 	}
 	assert.Equal(t, []string{"backend apps.identity  backend.apps.identity " + app, "api apps.identity /metrics api.apps.identity/metrics " + space, " apps.identity  apps.identity cf:any"}, places)
+	bold, err := native.Read([]byte(strings.NewReplacer("host      domain", "\x1b[1mhost\x1b[0m      \x1b[1;36mdomain\x1b[0m", "backend  ", "\x1b[36;1mbackend\x1b[0m  ").Replace(table)))
+	require.NoError(t, err, "as cf writes to a terminal")
+	assert.Equal(t, policies, bold)
 	policies, err = native.Read([]byte("Getting route policies in org acme / space dev as alice...\n\nNo route policies found.\n"))
 	require.NoError(t, err)
 	assert.Empty(t, policies)
@@ -181,6 +211,8 @@ func TestWhatIsNotOfTheExpectedForm(t *testing.T) {
 		"host domain path source scope name\na b c cf:any any":                                   "expected host, domain and path",
 		"host domain path source scope name\na b/c /d cf:any any":                                "expected host, domain and path",
 		"host domain path source scope name\n\n/d cf:any any":                                    "line 3: expected host, domain and path",
+		"\x1b[2Jhost domain path source scope name\na b cf:any any":                              "found no line",
+		"host domain path source scope name\nbackend             cf:any any":                     "expected host, domain and path",
 		"host domain path source scope name\nmore words":                                         "line 2: expected host",
 	} {
 		_, err := native.Read([]byte(text))

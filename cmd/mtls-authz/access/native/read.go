@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -94,6 +95,8 @@ func readJSON(text []byte) ([]Policy, error) {
 var (
 	header = []string{"host", "domain", "path", "source", "scope", "name"}
 	none   = "No route policies found."
+	// style are bold and colours, which cf writes to terminals and with CF_COLOR.
+	style = regexp.MustCompile("\x1b\\[[0-9;]*m")
 )
 
 // readTable reads the table of cf route-policies. Its columns are told apart by
@@ -101,7 +104,7 @@ var (
 // has spaces, host and path may be empty, a path begins with a slash and a source
 // with cf:.
 func readTable(text string) ([]Policy, error) {
-	lines := strings.Split(text, "\n")
+	lines := strings.Split(style.ReplaceAllString(text, ""), "\n")
 	at := slices.IndexFunc(lines, func(line string) bool { return slices.Equal(strings.Fields(line), header) })
 	if at < 0 {
 		if strings.Contains(text, none) {
@@ -147,7 +150,9 @@ func readRow(fields []string) (p Policy, err error) {
 	default:
 		return p, errors.New("expected host, domain and path before the source")
 	}
-	if strings.Contains(p.Hostname+p.Domain, "/") {
+	// cf leaves a domain empty that it could not look up: what stands alone then is
+	// the host. Every domain of Cloud Foundry has a dot.
+	if strings.Contains(p.Hostname+p.Domain, "/") || !strings.Contains(p.Domain, ".") {
 		return p, errors.New("expected host, domain and path before the source")
 	}
 	p.URL = strings.TrimPrefix(p.Hostname+"."+p.Domain, ".") + p.Path

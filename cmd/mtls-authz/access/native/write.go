@@ -27,8 +27,15 @@ type Bound struct {
 	// Reports: the route is in report mode.
 	Reports bool
 	Owner   grants.Owner
-	// Grants in force.
-	Grants []grants.Grant
+	Grants  []InForce
+}
+
+// InForce is a grant in force.
+type InForce struct {
+	// Grant has its source by guid, as cf add-route-policy takes it.
+	grants.Grant
+	// Written is the source as its owner wrote it by name; "": as in Grant.
+	Written string
 }
 
 // Export is what [Export.Write] writes.
@@ -109,7 +116,7 @@ func (x Export) domain(out *strings.Builder, domain string, routes []Bound, plac
 			out.WriteString("#   nobody may call it\n")
 		}
 		why := x.unlike(bound, routes, places[i])
-		x.grants(out, bound, places[i], func(g grants.Grant) string {
+		x.grants(out, bound, places[i], func(g InForce) string {
 			if why != "" {
 				return why
 			}
@@ -122,23 +129,23 @@ func (x Export) domain(out *strings.Builder, domain string, routes []Bound, plac
 }
 
 // grants writes those of a route.
-func (x Export) grants(out *strings.Builder, bound Bound, at place, unlike func(grants.Grant) string) {
+func (x Export) grants(out *strings.Builder, bound Bound, at place, unlike func(InForce) string) {
 	written := []grants.Source{}
-	list := slices.Clone(bound.Grants)
-	slices.SortStableFunc(list, func(a, b grants.Grant) int { return int(b.Source.Kind) - int(a.Source.Kind) }) // cf:any first
-	for _, g := range list {
-		why := conditions(g)
+	for _, g := range slices.SortedStableFunc(slices.Values(bound.Grants), widestFirst) {
+		why := conditions(g.Grant)
 		if why == "" {
 			why = unlike(g)
 		}
 		switch {
+		case g.Source.Kind == grants.Named:
+			why = "cf takes guids, and what this stands for is not known"
 		case why == "" && slices.Contains(written, g.Source):
 			continue
 		case why == "" && slices.Contains(written, grants.Source{Kind: grants.Any}):
 			why = "cf:any includes it, and Cloud Controller takes no other source beside cf:any"
 		}
 		if why != "" {
-			fmt.Fprintf(out, "#   %s: %s\n", g.Source, why)
+			fmt.Fprintf(out, "#   %s: %s\n", g.words(), why)
 			continue
 		}
 		written = append(written, g.Source)
@@ -146,8 +153,25 @@ func (x Export) grants(out *strings.Builder, bound Bound, at place, unlike func(
 		if bound.Route.Path != "" {
 			args = append(args, "--path", bound.Route.Path)
 		}
+		if g.Written != "" {
+			fmt.Fprintf(out, "#   %s stands for the next one now; a route policy follows no name\n", g.Written)
+		}
 		out.WriteString(cf.Quote(args...) + "\n")
 	}
+}
+
+// words name the source for people.
+func (g InForce) words() string {
+	if g.Written == "" {
+		return g.Source.String()
+	}
+	return fmt.Sprintf("%s (%s)", g.Source, g.Written)
+}
+
+// widestFirst puts cf:any before all others: beside it there is no other policy.
+func widestFirst(a, b InForce) int {
+	width := []grants.Kind{grants.Any, grants.Org, grants.Space, grants.App}
+	return slices.Index(width, a.Source.Kind) - slices.Index(width, b.Source.Kind)
 }
 
 // unlike says why no grant of a route can be a route policy; "": they can.

@@ -50,8 +50,8 @@ type (
 	Org Named
 	// Space is in an org.
 	Space struct{ GUID, Name, Org string }
-	// App is in a space.
-	App struct{ GUID, Name, Space string }
+	// App is in a space. Labels are key=value with commas between them.
+	App struct{ GUID, Name, Space, Labels string }
 	// Route is bound to Instance; "": to none.
 	Route struct{ GUID, Host, Domain, Path, Space, Instance string }
 	// Instance is of the offering; "": user-provided. Parameters are what the

@@ -9,10 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mtls-authz/mtls-authz/grants"
 	"github.com/mtls-authz/mtls-authz/grants/parameters"
-	"github.com/mtls-authz/mtls-authz/grants/route"
-	"github.com/mtls-authz/mtls-authz/identity"
 )
 
 // run is the cf command; it returns the exit code.
@@ -69,24 +66,27 @@ func (f Foundation) do(path string, args []string) error {
 	return fmt.Errorf("cftest: cf %q is not known", args)
 }
 
+// sent is the filter that cf makes of a name: it encodes commas and nothing else.
+func sent(name string) string { return strings.ReplaceAll(name, ",", "%2C") }
+
 func (f Foundation) guid(kind, name string) error {
 	var guid string
 	switch kind {
 	case "app":
 		for _, one := range f.Apps {
-			if one.Name == name && one.Space == f.TargetSpace {
+			if oneOf(sent(name), one.Name) && one.Space == f.TargetSpace {
 				guid = one.GUID
 			}
 		}
 	case "space":
 		for _, one := range f.Spaces {
-			if one.Name == name && one.Org == f.orgOf(f.TargetSpace) {
+			if oneOf(sent(name), one.Name) && one.Org == f.orgOf(f.TargetSpace) {
 				guid = one.GUID
 			}
 		}
 	case "org":
 		for _, one := range f.Orgs {
-			if one.Name == name {
+			if oneOf(sent(name), one.Name) {
 				guid = one.GUID
 			}
 		}
@@ -114,7 +114,7 @@ func (f Foundation) orgOf(space string) string {
 
 // service finds an instance of the targeted space.
 func (f Foundation) service(name string) (int, error) {
-	at := slices.IndexFunc(f.Instances, func(i Instance) bool { return i.Name == name && i.Space == f.TargetSpace })
+	at := slices.IndexFunc(f.Instances, func(i Instance) bool { return oneOf(sent(name), i.Name) && i.Space == f.TargetSpace })
 	if at < 0 {
 		return at, fmt.Errorf("Service instance '%s' not found.", name) //nolint:staticcheck // as cf writes it
 	}
@@ -142,57 +142,6 @@ func (f Foundation) update(path, name, given string) error {
 	f.Instances[at].Parameters = next.JSON()
 	fmt.Printf("Update of service instance %s complete.\nOK\n", name)
 	return save(path, f)
-}
-
-// parameters are what the gateway's broker shows.
-func (f Foundation) parameters(in Instance) json.RawMessage {
-	given, err := parameters.ParseInstance(in.Parameters)
-	if err != nil {
-		panic(err)
-	}
-	plan, err := grants.ParseScope(in.Plan)
-	if err != nil {
-		panic(err)
-	}
-	type grant struct {
-		Origin string       `json:"origin"`
-		Grant  grants.Grant `json:"grant"`
-	}
-	routes := []map[string]any{}
-	for _, one := range f.Routes {
-		if one.Instance != in.GUID {
-			continue
-		}
-		bound, err := route.Parse(f.urlOf(one))
-		if err != nil {
-			panic(err)
-		}
-		owner := grants.Owner{Instance: in.GUID}
-		owner.Space, _ = identity.ParseGUID(in.Space)
-		owner.Org, _ = identity.ParseGUID(f.orgOf(in.Space))
-		live := parameters.NewAccess(parameters.Bound{
-			Binding: one.GUID, Route: bound, Owner: owner, Plan: plan, Instance: given, ReportAllowed: true,
-		}).Live(time.Now(), nil)
-		shown := []grant{}
-		for _, rule := range live.Rules {
-			shown = append(shown, grant{rule.Origin.String(), rule.Grant})
-		}
-		routes = append(routes, map[string]any{
-			"route": bound.String(), "binding": one.GUID, "scope": live.Scope.String(), "mode": live.Mode.String(), "grants": shown, "grants_total": len(shown),
-		})
-	}
-	document := map[string]any{}
-	if err := json.Unmarshal(given.JSON(), &document); err != nil {
-		panic(err)
-	}
-	document["status"] = map[string]any{
-		"plan": in.Plan, "scope": grants.Narrowest(plan, given.Scope).String(), "mode": given.Mode.String(), "policy": "f8355b9a0e2d7c41", "routes": routes, "warnings": []string{},
-	}
-	text, err := json.MarshalIndent(document, "", "  ")
-	if err != nil {
-		panic(err)
-	}
-	return text
 }
 
 // addPolicy is cf add-route-policy with a raw source.

@@ -79,7 +79,7 @@ func (f Foundation) resources() map[string][]object {
 		add("spaces", s.GUID, s.Name, object{"organization": to(s.Org), "quota": object{"data": nil}}, nil)
 	}
 	for _, a := range f.Apps {
-		add("apps", a.GUID, a.Name, object{"space": to(a.Space)}, nil)
+		add("apps", a.GUID, a.Name, object{"space": to(a.Space)}, object{"labels": a.Labels})
 	}
 	for _, d := range f.Domains {
 		add("domains", d.GUID, d.Name, object{"organization": object{"data": nil}, "shared_organizations": object{"data": []object{}}}, nil)
@@ -130,6 +130,10 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 	found := slices.DeleteFunc(slices.Clone(all), func(one object) bool { return slices.Contains(f.Hidden, one["guid"].(string)) })
 	for name, values := range query {
 		field, known := filters[name]
+		if name == "label_selector" && kind == "apps" {
+			found = slices.DeleteFunc(found, func(one object) bool { return !bears(one["labels"].(string), values[0]) })
+			continue
+		}
 		if !known && !slices.Contains([]string{"per_page", "page", "include"}, name) {
 			return refusal("CF-BadQueryParameter", "The query parameter is invalid: Unknown query parameter(s): '"+name+"'", 10005)
 		}
@@ -151,10 +155,25 @@ func (f Foundation) page(kind string, all []object, query url.Values) object {
 	}
 }
 
-// oneOf compares as Cloud Controller does: split at commas, each part decoded.
+// bears reports whether all labels that are wanted are there.
+func bears(labels, wanted string) bool {
+	for one := range strings.SplitSeq(wanted, ",") {
+		if !slices.Contains(strings.Split(labels, ","), one) {
+			return false
+		}
+	}
+	return true
+}
+
+// oneOf compares as Cloud Controller does: split at commas, each part decoded, and
+// left as it is where it is no code.
 func oneOf(filter string, is any) bool {
 	for part := range strings.SplitSeq(filter, ",") {
-		if decoded, err := url.PathUnescape(part); err == nil && decoded == is {
+		decoded, err := url.PathUnescape(part)
+		if err != nil {
+			decoded = part
+		}
+		if decoded == is {
 			return true
 		}
 	}
@@ -176,13 +195,10 @@ func (f Foundation) included(some []object, query url.Values) object {
 		in[kind] = found
 		return found
 	}
-	switch query.Get("include") {
-	case "route":
-		bring("routes", some, "route")
-	case "service_instance":
-		bring("service_instances", some, "service_instance")
-	case "space":
-		bring("spaces", some, "space")
+	for kind := range strings.SplitSeq(query.Get("include"), ",") {
+		if kind != "" {
+			bring(kind+"s", some, kind)
+		}
 	}
 	if query.Has("fields[space]") {
 		bring("organizations", bring("spaces", some, "space"), "organization")
