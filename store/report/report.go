@@ -137,7 +137,7 @@ func (p *Report) readSiblings(ctx context.Context, bound []store.BoundRoute) err
 // readHomes reads where the apps and the spaces are that the shown grants name.
 func (p *Report) readHomes(ctx context.Context, bound []store.BoundRoute) error {
 	named := map[grants.Source]bool{}
-	var apps, spaces []string
+	ids := map[grants.Kind][]string{}
 	for _, b := range bound {
 		access := p.reporter.Store.View().Access(b.ID)
 		if access == nil {
@@ -152,14 +152,10 @@ func (p *Report) readHomes(ctx context.Context, bound []store.BoundRoute) error 
 				continue
 			}
 			named[rule.Source] = true
-			if rule.Source.Kind == grants.App {
-				apps = append(apps, rule.Source.ID.String())
-			} else if rule.Source.Kind == grants.Space {
-				spaces = append(spaces, rule.Source.ID.String())
-			}
+			ids[rule.Source.Kind] = append(ids[rule.Source.Kind], rule.Source.ID.String())
 		}
 	}
-	homes, err := p.reporter.Store.Sightings().Homes(ctx, apps, spaces)
+	homes, err := p.reporter.Store.Sightings().Homes(ctx, ids[grants.App], ids[grants.Space])
 	p.facts.Homes = make(map[string]effective.Home, len(homes))
 	for id, home := range homes {
 		p.facts.Homes[id] = effective.Home{Space: home.Space, Org: home.Org}
