@@ -79,9 +79,12 @@ func TestTheCommandsOfTheAPIGuide(t *testing.T) {
 	p.call(t, "frontend", "GET", "/").expect(t, allowed)
 	refused := p.call(t, "monitoring", "GET", "/").expect(t, noMatch)
 	ids["5f1c2a9e-0d4b-4c8e-9b1a-7e6d5c4b3a21"] = refused.header.Get(decisionHeader)
-	for _, path := range []string{"/v1/decisions/" + refused.header.Get(decisionHeader), "/v1/instances/" + p.service.GUID + "/denials"} {
+	for path, told := range map[string]string{ // refusals and names, which come a little later
+		"/v1/decisions/" + refused.header.Get(decisionHeader): "no_matching_grant", "/v1/instances/" + p.service.GUID + "/denials": "no_matching_grant",
+		"/v1/instances": `"owner_name"`, "/v1/bindings/" + p.bound.GUID: `"name"`,
+	} {
 		require.NoError(t, until(path, func() error {
-			if _, answer := w.askAs(t, "", http.MethodGet, path, ""); !strings.Contains(answer, "no_matching_grant") {
+			if _, answer := w.askAs(t, "", http.MethodGet, path, ""); !strings.Contains(answer, told) {
 				return fmt.Errorf("not yet: %s", answer)
 			}
 			return nil

@@ -39,7 +39,6 @@ type seenStatus struct {
 	Routes []struct {
 		Route, Scope string
 		ScopeFrom    string `json:"scope_from"`
-		LastUsed     string `json:"last_used_at"`
 		Callers      []struct {
 			App, Outcome string
 			Count        int
@@ -135,8 +134,8 @@ func TestStatusWarnsAsTheAPIDoes(t *testing.T) {
 		assert.Contains(t, got.Warnings, want, warnings)
 	}
 	assert.NotContains(t, warnings, "cccccccc")
-	assert.Equal(t, []string{"org", "binding", "2026-05-04T10:15:00Z"}, []string{got.Routes[0].Scope, got.Routes[0].ScopeFrom, got.Routes[0].LastUsed})
-	assert.Equal(t, []string{"any", "plan", ""}, []string{got.Routes[1].Scope, got.Routes[1].ScopeFrom, got.Routes[1].LastUsed})
+	assert.Equal(t, []string{"org", "binding"}, []string{got.Routes[0].Scope, got.Routes[0].ScopeFrom})
+	assert.Equal(t, []string{"any", "plan"}, []string{got.Routes[1].Scope, got.Routes[1].ScopeFrom})
 	assert.Contains(t, got.Routes[1].Grants[2].Never, "was not looked up yet")
 }
 

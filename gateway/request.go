@@ -14,9 +14,6 @@ func (x *exchange) parseTarget() error {
 	}
 	x.target, err = target.ParseWithin(x.g.MaxURIBytes, forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
-	if err != nil {
-		x.line.Path = request.RawPath(forwarded)
-	}
 	return err
 }
 

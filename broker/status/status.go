@@ -43,10 +43,7 @@ type routeStatus struct {
 	Scope     string `json:"scope"`
 	ScopeFrom string `json:"scope_from"`
 	Mode      string `json:"mode"`
-	// LastUsed is when a request last went on to the route; null: never seen.
-	LastUsed *time.Time `json:"last_used_at"`
-	// Grants are those in force, then those that have expired: the first of
-	// GrantsTotal.
+	// Grants are those that have not expired: the first of GrantsTotal.
 	Grants      []grantStatus `json:"grants"`
 	GrantsTotal int           `json:"grants_total"`
 	// Callers are the last ones.
@@ -61,8 +58,7 @@ type grantStatus struct {
 	// StandsFor is the source by guid where the grant has a name.
 	StandsFor string `json:"stands_for,omitempty"`
 	// Never is why it can match no request.
-	Never   string `json:"never,omitempty"`
-	Expired bool   `json:"expired,omitempty"`
+	Never string `json:"never,omitempty"`
 }
 
 // denialStatus are requests that were refused alike.
@@ -183,15 +179,18 @@ func (b *Reporter) read(ctx context.Context, instance store.Instance, bindings [
 
 func routeOf(full effective.Access, budget *int) routeStatus {
 	r := routeStatus{
-		Route: full.Route, Binding: full.Binding, Scope: full.Scope.Scope, ScopeFrom: full.Scope.From, Mode: full.Mode, LastUsed: full.LastUsed,
-		Grants: []grantStatus{}, GrantsTotal: full.GrantsTotal, Callers: full.Callers[:min(len(full.Callers), maxCallersShown)],
+		Route: full.Route, Binding: full.Binding, Scope: full.Scope.Scope, ScopeFrom: full.Scope.From, Mode: full.Mode,
+		Grants: []grantStatus{}, GrantsTotal: full.GrantsTotal - full.Ended, Callers: full.Callers[:min(len(full.Callers), maxCallersShown)],
 	}
 	for _, one := range full.Grants {
+		if one.Expired { // a warning tells
+			continue
+		}
 		grant, _ := one.Grant.MarshalJSON() // strings cannot fail
 		if *budget -= len(grant); *budget < 0 {
 			break
 		}
-		shown := grantStatus{Origin: one.Origin, Name: one.Name, Grant: grant, Expired: one.Expired}
+		shown := grantStatus{Origin: one.Origin, Name: one.Name, Grant: grant}
 		if one.Grant.Source.Kind == grants.Named && one.Never == nil {
 			shown.StandsFor = one.Source
 		}

@@ -80,20 +80,6 @@ func ForwardedURL(h http.Header) (string, error) {
 	return Single(h, headers.ForwardedURL)
 }
 
-// RawPath is the path of a URL, which may be refused, for people: without query and
-// fragment; "" if it has none.
-func RawPath(forwarded string) string {
-	_, rest, _ := strings.Cut(forwarded, "://")
-	if end := strings.IndexAny(rest, "?#"); end >= 0 {
-		rest = rest[:end]
-	}
-	_, path, found := strings.Cut(rest, "/")
-	if !found {
-		return ""
-	}
-	return "/" + path
-}
-
 // Single returns the value of a header that must be there exactly once, of
 // visible characters.
 func Single(h http.Header, name string) (string, error) {

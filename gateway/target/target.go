@@ -38,7 +38,7 @@ type Target struct {
 const DefaultMax = 16 << 10
 
 // Parse parses an X-CF-Forwarded-Url of at most [DefaultMax] bytes. Every error is an [ErrMalformed]; with it
-// comes at most the host, for the log.
+// come at most the host and the path as it was sent, for the log.
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
@@ -72,7 +72,7 @@ func ParseWithin(most int, forwarded string) (Target, error) {
 	}
 	path, err := decodePath(raw)
 	if err != nil {
-		return Target{Host: host}, err
+		return Target{Host: host, RawPath: raw}, err
 	}
 	return Target{Host: host, RawPath: raw, Path: path, Segments: route.Segments(path), Query: query, HasQuery: hasQuery}, nil
 }

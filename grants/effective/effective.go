@@ -99,6 +99,8 @@ type Access struct {
 	// nobody, then those that have expired: the first of GrantsTotal.
 	Grants      []Grant `json:"grants"`
 	GrantsTotal int     `json:"grants_total"`
+	// Ended is how many of them have expired.
+	Ended int `json:"-"`
 	// Callers are the last ones with each outcome, Denials the last refusals that
 	// differ; the newest first.
 	Callers  []Caller   `json:"callers"`
@@ -169,7 +171,8 @@ func Of(r Route, f Facts) Access {
 	live := r.Access.Live(f.Now, f.Site) // exactly as the gateway asks: what it remembers stays
 	idle := r.Access.Idle(f.Now, f.Site)
 	w.scope, a.Scope.Scope, a.Mode = live.Scope, live.Scope.String(), live.Mode.String()
-	a.GrantsTotal = len(live.Rules) + len(idle.Nobody) + len(idle.Ended)
+	a.Ended = len(idle.Ended)
+	a.GrantsTotal = len(live.Rules) + len(idle.Nobody) + a.Ended
 	room := func() bool { return f.MaxGrants == 0 || len(a.Grants) < f.MaxGrants }
 	for i := 0; i < len(live.Rules) && room(); i++ {
 		a.Grants = append(a.Grants, w.grant(live.Rules[i], false))
