@@ -7,6 +7,7 @@ FUZZ_TIME ?= 20s
 BENCH_TIME ?= 1s
 BENCH_BINDINGS ?= 100000
 BENCH_RATE ?= 1000
+BENCH_MEMORY ?= 512m
 BENCH_ROUNDS ?= 11
 SOAK_TIME ?= 20m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -83,10 +84,10 @@ bench-overload: ## goodput, shedding and the operator's part at 0.5, 1, 2 and 3 
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
 	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 go test -count=1 -timeout 10m -run '^TestOverloadInFigures$$' -v ./acceptance | grep -vE '^(===|---)'
 
-bench-size: setup ## start, memory and processor time of the whole process with BENCH_BINDINGS (100000) bindings, on both databases
+bench-size: setup ## start, memory and processor time of an instance of BENCH_MEMORY (512m) with BENCH_BINDINGS (100000) bindings
 	@mkdir -p $(BIN)
 	@go build -o $(BIN)/mtls-authz ./cmd/mtls-authz
-	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 BENCH_BINDINGS=$(BENCH_BINDINGS) go test -count=1 -timeout 15m -run '^TestSizeInFigures$$' -v ./acceptance | grep -E '^(\||[a-zA-Z]|$$)' | grep -vE '^(PASS|===)'
+	@MTLS_AUTHZ_BIN=$(BIN)/mtls-authz MTLS_AUTHZ_FIGURES=1 BENCH_BINDINGS=$(BENCH_BINDINGS) BENCH_MEMORY=$(BENCH_MEMORY) go test -count=1 -timeout 15m -run '^TestSizeInFigures$$' -v ./acceptance | grep -E '^(\||[a-zA-Z]|$$)' | grep -vE '^(PASS|===)'
 
 soak: ## SOAK_TIME (20m) at 70 % of capacity while certificates, policies, bindings, Redis and PostgreSQL change or go; each answer is checked
 	@mkdir -p $(BIN)

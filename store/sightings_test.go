@@ -209,6 +209,44 @@ func TestSightingsOfOddTexts(t *testing.T) {
 	})
 }
 
+// Whatever a request holds, a refusal of its kind is one row, and those that come
+// after it are kept, too.
+func TestOddSightingsTwice(t *testing.T) {
+	onEach(t, func(t *testing.T, fresh database) {
+		s := twoInstances(t, fresh(t))
+		odd := []string{"/\xff", "/\u009b", "/a\x00b", "/\u202e", "/" + strings.Repeat("a", 2000), "/" + strings.Repeat("\xff", 2000), "/\ufffd"}
+		for n, path := range odd {
+			for range 2 {
+				d := seen(n, "b1", "app", sightings.Denied, "malformed_request")
+				d.Path, d.Method = path, strings.Repeat("A", 300)
+				s.Sightings().Note(d)
+			}
+		}
+		for range 2 {
+			d := seen(20, "b1\xff", "app", sightings.Denied, "scope")
+			d.App = "\xffapp"
+			s.Sightings().Note(d)
+		}
+		require.NoError(t, s.Sightings().Write(ctx))
+		s.Sightings().Note(seen(30, "b2", "later", sightings.Denied, "scope"))
+		require.NoError(t, s.Sightings().Write(ctx))
+		later, err := s.Sightings().Fresh(ctx).Refusals(ctx, 20, "b2")
+		require.NoError(t, err)
+		require.Len(t, later, 1)
+		require.Zero(t, s.Sightings().Dropped())
+		refusals, err := s.Sightings().Fresh(ctx).Refusals(ctx, 20, "b1")
+		require.NoError(t, err)
+		require.NotEmpty(t, refusals)
+		total := int64(0)
+		for _, one := range refusals {
+			if one.Reason == "malformed_request" {
+				total += one.Times
+			}
+		}
+		require.EqualValues(t, 2*len(odd), total)
+	})
+}
+
 func TestSightingsGoWithTheirBindingAndDenialsStay(t *testing.T) {
 	onEach(t, func(t *testing.T, fresh database) {
 		s := twoInstances(t, fresh(t))

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 var (
@@ -116,3 +119,14 @@ func ReadNumber(ctx context.Context, q Querier, query string, args ...any) (int6
 
 // Unavailable marks an error of the driver as [ErrUnavailable].
 func Unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// Refused reports whether an error is the database's word that it will never do
+// what it was asked: it has understood the statement, and its values are not for it.
+func Refused(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && slices.Contains(never, refused.Code[:min(2, len(refused.Code))])
+}
+
+// never are the classes of PostgreSQL's errors (Appendix A) that come again:
+// cardinality, data, integrity, syntax and access rules.
+var never = []string{"21", "22", "23", "42"}

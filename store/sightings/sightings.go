@@ -3,6 +3,7 @@ package sightings
 import (
 	"context"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,7 @@ func (s *Sightings) Dropped() int64 { return s.dropped.Load() }
 // Note notes a decision. It never waits for the database, and copies what it
 // keeps.
 func (s *Sightings) Note(d *Decision) {
-	shard := &s.noted[maphash.String(s.seed, d.Binding)%shards]
+	shard := &s.noted[maphash.String(s.seed, plain(d.Binding, maxID))%shards]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	c := s.caller(shard, d)
@@ -158,8 +159,9 @@ func (s *Sightings) Note(d *Decision) {
 // caller finds or makes the place of a decision's caller; nil if there is no more
 // room.
 func (s *Sightings) caller(shard *shard, d *Decision) *caller {
-	callers := shard.bindings[d.Binding]
-	if found := callers[key{d.App, d.Outcome}]; found != nil {
+	binding, who := plain(d.Binding, maxID), key{plain(d.App, maxID), plain(d.Outcome, maxID)} // as they are kept
+	callers := shard.bindings[binding]
+	if found := callers[who]; found != nil {
 		return found
 	}
 	owner := text(d.Owner, maxID)
@@ -171,10 +173,10 @@ func (s *Sightings) caller(shard *shard, d *Decision) *caller {
 		if shard.bindings == nil {
 			shard.bindings = map[string]map[key]*caller{}
 		}
-		shard.bindings[text(d.Binding, maxID)] = callers
+		shard.bindings[strings.Clone(binding)] = callers
 	}
 	fresh := &caller{owner: owner, space: text(d.Space, maxID), org: text(d.Org, maxID)}
-	callers[key{text(d.App, maxID), text(d.Outcome, maxID)}] = fresh
+	callers[key{strings.Clone(who.app), strings.Clone(who.outcome)}] = fresh
 	return fresh
 }
 
@@ -183,20 +185,19 @@ func (c *caller) refuse(d *Decision) {
 	if d.Reason == "" {
 		return
 	}
+	fresh := refusal{reason: text(d.Reason, maxField), method: text(d.Method, maxField), path: text(d.Path, maxPath), decision: text(d.DecisionID, maxID)}
 	oldest := 0
-	path := d.Path[:min(len(d.Path), maxPath)]
 	for i := range c.distinct {
 		r := &c.distinct[i]
-		if r.reason == d.Reason && r.method == d.Method && r.path == path {
+		if r.reason == fresh.reason && r.method == fresh.method && r.path == fresh.path {
 			r.add(d.At.UnixMilli())
-			r.decision = text(d.DecisionID, maxID)
+			r.decision = fresh.decision
 			return
 		}
 		if r.last < c.distinct[oldest].last {
 			oldest = i
 		}
 	}
-	fresh := refusal{reason: text(d.Reason, maxField), method: text(d.Method, maxField), path: text(path, maxPath), decision: text(d.DecisionID, maxID)}
 	fresh.add(d.At.UnixMilli())
 	if len(c.distinct) < maxDistinct {
 		c.distinct = append(c.distinct, fresh)

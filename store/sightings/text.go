@@ -14,13 +14,16 @@ const (
 
 // text copies what may be a part of a request, bounded and printable: a database
 // does not take everything, and people read it.
-func text(s string, most int) string {
-	return strings.Clone(strings.Map(func(r rune) rune {
+func text(s string, most int) string { return strings.Clone(plain(s, most)) }
+
+// plain is text that may be the request's own.
+func plain(s string, most int) string {
+	return strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
 			return -1
 		}
 		return r
-	}, s[:min(len(s), most)]))
+	}, s[:min(len(s), most)])
 }
 
 // copy keeps nothing of the request that the decision is about.

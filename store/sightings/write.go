@@ -62,19 +62,30 @@ func (s *Sightings) writeUnwritten(ctx context.Context) error {
 	for len(left.denials) > 0 {
 		part := left.denials[:min(len(left.denials), rowsAtOnce)]
 		last := len(part) == len(left.denials)
-		if err := s.db.WriteInTurn(ctx, s.cfg.Turn, func(tx *sql.Tx) error { return writeDenials(ctx, tx, part, last) }); err != nil {
+		if err := s.write(ctx, len(part), func(tx *sql.Tx) error { return writeDenials(ctx, tx, part, last) }); err != nil {
 			return err
 		}
 		left.denials = left.denials[len(part):]
 	}
 	for len(left.rows) > 0 {
 		part := left.rows[:min(len(left.rows), rowsAtOnce)]
-		if err := s.db.WriteInTurn(ctx, s.cfg.Turn, func(tx *sql.Tx) error { return writeRows(ctx, tx, part) }); err != nil {
+		if err := s.write(ctx, len(part), func(tx *sql.Tx) error { return writeRows(ctx, tx, part) }); err != nil {
 			return err
 		}
 		left.rows = left.rows[len(part):]
 	}
 	return nil
+}
+
+// write writes a part. One that the database will never take is dropped: it must not
+// keep all that comes later from being written.
+func (s *Sightings) write(ctx context.Context, rows int, write func(*sql.Tx) error) error {
+	err := s.db.WriteInTurn(ctx, s.cfg.Turn, write)
+	if err != nil && database.Refused(err) {
+		s.dropped.Add(int64(rows))
+		return nil
+	}
+	return err
 }
 
 // take takes out what is noted, its rows in one order, so that gateways that write
@@ -94,11 +105,14 @@ func (s *Sightings) take() (b batch) {
 			}
 		}
 	}
-	slices.SortFunc(b.rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.binding, b.binding), cmp.Compare(a.app, b.app), cmp.Compare(a.outcome, b.outcome),
-			cmp.Compare(a.reason, b.reason), cmp.Compare(a.method, b.method), cmp.Compare(a.path, b.path))
-	})
+	slices.SortFunc(b.rows, compareRows)
+	b.rows = slices.CompactFunc(b.rows, func(a, b row) bool { return compareRows(a, b) == 0 }) // a statement takes a row once
 	return b
+}
+
+func compareRows(a, b row) int {
+	return cmp.Or(cmp.Compare(a.binding, b.binding), cmp.Compare(a.app, b.app), cmp.Compare(a.outcome, b.outcome),
+		cmp.Compare(a.reason, b.reason), cmp.Compare(a.method, b.method), cmp.Compare(a.path, b.path))
 }
 
 func (b *batch) add(binding string, k key, c *caller) {
