@@ -14,6 +14,9 @@ func (x *exchange) parseTarget() error {
 	}
 	x.target, err = target.ParseWithin(x.g.MaxURIBytes, forwarded)
 	x.line.Host, x.line.Path = x.target.Host, x.target.RawPath
+	if err != nil && x.target.Host != "" { // else the URL is none, and could hold a password
+		x.line.Path = target.RefusedPath(forwarded)
+	}
 	return err
 }
 

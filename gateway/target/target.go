@@ -38,7 +38,7 @@ type Target struct {
 const DefaultMax = 16 << 10
 
 // Parse parses an X-CF-Forwarded-Url of at most [DefaultMax] bytes. Every error is an [ErrMalformed]; with it
-// come at most the host and the path as it was sent, for the log.
+// comes at most the host, for the log.
 //
 // Always refused: another scheme than https, userinfo, fragments, a port other
 // than 443, hosts that are not letter-digit-hyphen labels; in the path bytes
@@ -72,7 +72,7 @@ func ParseWithin(most int, forwarded string) (Target, error) {
 	}
 	path, err := decodePath(raw)
 	if err != nil {
-		return Target{Host: host, RawPath: raw}, err
+		return Target{Host: host}, err
 	}
 	return Target{Host: host, RawPath: raw, Path: path, Segments: route.Segments(path), Query: query, HasQuery: hasQuery}, nil
 }
@@ -113,6 +113,30 @@ func decodePath(raw string) (string, error) {
 		}
 	}
 	return path, nil
+}
+
+// RefusedPath is the path of a URL that was refused for its path, for people: bytes
+// that no path has are escaped, so that no terminal obeys them, and query and
+// fragment are left out.
+func RefusedPath(forwarded string) string {
+	_, rest, _ := strings.Cut(forwarded, "://")
+	if end := strings.IndexAny(rest, "?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	_, path, found := strings.Cut(rest, "/")
+	if !found {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteByte('/')
+	for i := range len(path) {
+		if isPathByte(path[i]) {
+			out.WriteByte(path[i])
+		} else {
+			fmt.Fprintf(&out, "%%%02X", path[i])
+		}
+	}
+	return out.String()
 }
 
 // isPathByte: pchar, "/" and "%" (RFC 3986, section 3.3).

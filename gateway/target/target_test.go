@@ -62,3 +62,14 @@ func TestTheLengthIsBounded(t *testing.T) {
 	_, err = target.ParseWithin(0, within+strings.Repeat("a", target.DefaultMax))
 	require.ErrorIs(t, err, target.ErrMalformed)
 }
+
+// What is logged of a path that was refused moves no cursor, and holds neither query
+// nor fragment.
+func TestRefusedPathsForTheLog(t *testing.T) {
+	for forwarded, want := range map[string]string{
+		"https://b.x/a/../b?secret=1": "/a/../b", "https://b.x/\xc2\x9b31m": "/%C2%9B31m", "https://b.x/a\x1b[2J": "/a%1B%5B2J",
+		"https://b.x/a#secret/..": "/a", "https://b.x/\xe2\x80\xaegnp/..": "/%E2%80%AEgnp/..", "https://b.x/a\xff": "/a%FF", "https://b.x": "", "": "",
+	} {
+		assert.Equal(t, want, target.RefusedPath(forwarded), "%q", forwarded)
+	}
+}

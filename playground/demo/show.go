@@ -53,6 +53,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	rows := d.check(ctx)
+	if ctx.Err() != nil && o.Check {
+		return fmt.Errorf("%w: interrupted", ErrUnexpected)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
