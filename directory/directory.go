@@ -201,6 +201,7 @@ func (d *Directory) resolveSome(ctx context.Context) {
 	if err == nil || errors.Is(err, ErrHidden) || errors.Is(err, controller.ErrRefused) {
 		for _, r := range d.news {
 			d.tried[r] = true
+			delete(d.unused, r)
 		}
 		d.wanted = nil // compare again
 	}
@@ -215,7 +216,8 @@ func (d *Directory) compare(wanted *names.Set, page *names.Page) {
 	d.wanted, d.page, d.news = wanted, page, nil
 	maps.DeleteFunc(d.tried, func(r names.Reference, _ bool) bool { return !wanted.Has(r) })
 	for r := range wanted.All() {
-		if _, known := page.Look(r); !known && !d.tried[r] {
+		// What nobody used a while ago may stand for something else by now.
+		if _, known := page.Look(r); (!known || d.unused[r]) && !d.tried[r] {
 			d.news = append(d.news, r)
 		}
 	}
@@ -227,7 +229,9 @@ func (d *Directory) compare(wanted *names.Set, page *names.Page) {
 func (d *Directory) Resolve(ctx context.Context, wanted *names.Set) error {
 	unused := map[names.Reference]bool{}
 	err := d.resolve(ctx, slices.Collect(wanted.All()), func(r names.Reference) bool {
-		unused[r] = !wanted.Has(r)
+		if !wanted.Has(r) {
+			unused[r] = true
+		}
 		return unused[r] && d.unused[r]
 	})
 	d.unused = unused

@@ -34,8 +34,13 @@ func (a *Envelope) Open(pattern string, m Methods) {
 			return Refuse(http.StatusForbidden, "the user may read this service instance and not manage it")
 		}
 		// Only now, so that nobody without a right can take all turns; and whoever has
-		// one, one.
-		for _, name := range []string{"instance " + r.PathValue("guid"), may.User} {
+		// one, one. The user's own first: who waits for that holds up nobody. Changes do
+		// not wait for those who read: they may revoke.
+		instance := "instance " + r.PathValue("guid")
+		if a.isChange(r) {
+			instance = "change of " + instance
+		}
+		for _, name := range []string{may.User, instance} {
 			if name == "" { // nobody knows who it is
 				continue
 			}

@@ -76,8 +76,14 @@ type Viewers struct {
 	answers *lru.Cache[[32]byte, answer]
 	// accepted are tokens that Cloud Controller has accepted.
 	accepted       *lru.Cache[[32]byte, struct{}]
-	known, strange chan struct{}
-	waiting        chan struct{}
+	known, strange turns
+}
+
+// turns are places among the questions on their way, and among those that wait.
+type turns struct{ taken, waiting chan struct{} }
+
+func newTurns(most int) turns {
+	return turns{make(chan struct{}, most), make(chan struct{}, maxWaiting)}
 }
 
 // May is what a user may do with a service instance.
@@ -102,7 +108,7 @@ func New(cfg Config) *Viewers {
 		cfg.Now = time.Now
 	}
 	v := &Viewers{
-		cfg: cfg, known: make(chan struct{}, cfg.MaxInFlight), strange: make(chan struct{}, cfg.MaxInFlight), waiting: make(chan struct{}, maxWaiting),
+		cfg: cfg, known: newTurns(cfg.MaxInFlight), strange: newTurns(cfg.MaxInFlight),
 	}
 	v.answers, _ = lru.New[[32]byte, answer](maxAnswers) // its only error is a size below one
 	v.accepted, _ = lru.New[[32]byte, struct{}](maxAnswers)
@@ -148,26 +154,27 @@ func (v *Viewers) Permits(ctx context.Context, r *http.Request, instanceID strin
 
 // turn waits, not for long, for a place among the questions on their way.
 func (v *Viewers) turn(ctx context.Context, token [32]byte) (release func(), err error) {
-	turns := v.strange
+	among := v.strange
 	if v.accepted.Contains(token) {
-		turns = v.known
+		among = v.known
 	}
+	release = func() { <-among.taken }
 	select {
-	case turns <- struct{}{}:
-		return func() { <-turns }, nil
+	case among.taken <- struct{}{}:
+		return release, nil
 	default:
 	}
 	select {
-	case v.waiting <- struct{}{}:
-		defer func() { <-v.waiting }()
+	case among.waiting <- struct{}{}:
+		defer func() { <-among.waiting }()
 	default:
 		return nil, fmt.Errorf("%w: too many tokens at once", ErrUnavailable)
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
-	case turns <- struct{}{}:
-		return func() { <-turns }, nil
+	case among.taken <- struct{}{}:
+		return release, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}

@@ -3,6 +3,7 @@ package census
 import (
 	"cmp"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -45,24 +46,37 @@ func batchesOf(wanted []Placed) iter.Seq[[]Placed] {
 	}
 }
 
-// sparse are the names of places of which few are wanted, in order, and the places
-// of which many are, or all.
+// sparse are the names of places of which few are wanted, and the places of which
+// many are, or all. The places come in another order each time: one of which nothing
+// can be told must not have the same neighbours for ever.
 func sparse(wanted []Placed) (few, whole []Placed) {
 	slices.SortFunc(wanted, func(a, b Placed) int { return cmp.Or(a.In.Compare(b.In), strings.Compare(a.Name, b.Name)) })
-	wanted = slices.Compact(wanted)
-	for len(wanted) > 0 {
-		here := 1
-		for here < len(wanted) && wanted[here].In == wanted[0].In {
-			here++
-		}
-		if here > fewNames || wanted[0].Name == "" {
-			whole = append(whole, wanted[0].all())
+	places := slices.Collect(together(slices.Compact(wanted)))
+	rand.Shuffle(len(places), func(i, j int) { places[i], places[j] = places[j], places[i] }) //nolint:gosec // guards nothing
+	for _, place := range places {
+		if len(place) > fewNames || place[0].Name == "" {
+			whole = append(whole, place[0].all())
 		} else {
-			few = append(few, wanted[:here]...)
+			few = append(few, place...)
 		}
-		wanted = wanted[here:]
 	}
 	return few, whole
+}
+
+// together cuts a sorted list so that each part is of one place.
+func together(wanted []Placed) iter.Seq[[]Placed] {
+	return func(yield func([]Placed) bool) {
+		for len(wanted) > 0 {
+			here := 1
+			for here < len(wanted) && wanted[here].In == wanted[0].In {
+				here++
+			}
+			if !yield(wanted[:here]) {
+				return
+			}
+			wanted = wanted[here:]
+		}
+	}
 }
 
 // chunks cuts a list so that each part fits into a query.

@@ -154,14 +154,16 @@ func TestAnswersAreBounded(t *testing.T) {
 	cloud := newCloud()
 	s, c := session(t, cloud)
 	for _, body := range []string{
-		`{"pagination":{"total_pages":100000},"resources":[]}`, `{"pagination":{"total_pages":-1}}`, `[]`, `null`, ``,
+		`{"pagination":{"total_pages":-1}}`, `[]`, `null`, ``,
 	} {
 		cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: body})
 		require.ErrorIs(t, list(t, s), controller.ErrUnavailable)
 		c.wait(time.Hour)
 	}
-	cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: `{"pagination":{"total_pages":1},"resources":"` + strings.Repeat("x", 33<<20) + `"}`})
-	require.ErrorIs(t, list(t, s), controller.ErrRefused)
+	for _, body := range []string{`{"pagination":{"total_pages":100000},"resources":[]}`, `{"pagination":{"total_pages":1},"resources":"` + strings.Repeat("x", 33<<20) + `"}`} {
+		cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: body})
+		require.ErrorIs(t, list(t, s), controller.ErrRefused)
+	}
 	cloud.Fail(capi.Fault{Path: "/v3", Status: 200, Body: strings.Repeat(" ", 2<<20) + `{}`})
 	var answer struct{}
 	require.ErrorIs(t, s.Get(t.Context(), "token", "/v3/service_instances/x/permissions", &answer), controller.ErrRefused)
@@ -199,6 +201,40 @@ func TestSmallPages(t *testing.T) {
 		require.Equal(t, 120, seen)
 	}
 	require.Equal(t, 1+3+3, cloud.Calls("/v3/apps"), "which is found out once")
+}
+
+// What is deleted while a list is read shifts what comes after it.
+func TestListsThatChange(t *testing.T) {
+	cloud := newCloud()
+	cloud.PageLimit(2)
+	cloud.Put(capi.Spaces, capi.Entity{GUID: "s", Name: "s"})
+	for n := range 6 {
+		cloud.Put(capi.Apps, capi.Entity{GUID: strconv.Itoa(n), Name: strconv.Itoa(n), Parent: "s"})
+	}
+	s, _ := session(t, cloud)
+	read := func(deleted ...string) (seen map[string]bool, err error) {
+		seen = map[string]bool{}
+		err = s.List(t.Context(), "/v3/apps", url.Values{}, func(raw json.RawMessage) error {
+			var page struct{ Resources []struct{ GUID string } }
+			require.NoError(t, json.Unmarshal(raw, &page))
+			for _, one := range page.Resources {
+				seen[one.GUID] = true
+			}
+			if len(deleted) > 0 {
+				cloud.Delete(capi.Apps, deleted[0])
+				deleted = deleted[1:]
+			}
+			return nil
+		})
+		return seen, err
+	}
+	seen, err := read("0")
+	require.NoError(t, err)
+	for n := 1; n < 6; n++ {
+		require.True(t, seen[strconv.Itoa(n)], n)
+	}
+	_, err = read("1", "2", "3", "4")
+	require.ErrorIs(t, err, controller.ErrRefused, "it changes all the time")
 }
 
 func TestWhoSeesAll(t *testing.T) {

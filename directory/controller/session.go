@@ -58,13 +58,21 @@ func (c *Client) Session(id, secret string) *Session {
 	return &Session{Client: c, id: id, secret: secret}
 }
 
-// List reads all pages of a list, such as /v3/apps, and gives each to page.
+// errChanged: a list is not the same on all its pages.
+var errChanged = fmt.Errorf("%w: the list changes while it is read", ErrRefused)
+
+// List reads all pages of a list, such as /v3/apps, and gives each to page. A list
+// that changes meanwhile may lack what has not changed: it is read once more, so that
+// page may hear of some twice.
 func (s *Session) List(ctx context.Context, path string, query url.Values, page func(raw json.RawMessage) error) error {
 	size := pageSize
 	if s.small.Load() {
 		size = smallPage
 	}
 	err := s.list(ctx, path, query, size, page)
+	if errors.Is(err, errChanged) {
+		return s.list(ctx, path, query, size, page)
+	}
 	if size == pageSize && errors.Is(err, ErrRefused) {
 		if err = s.list(ctx, path, query, smallPage, page); err == nil {
 			s.small.Store(true)
@@ -75,10 +83,12 @@ func (s *Session) List(ctx context.Context, path string, query url.Values, page 
 
 func (s *Session) list(ctx context.Context, path string, query url.Values, size int, page func(raw json.RawMessage) error) error {
 	query.Set("per_page", strconv.Itoa(size))
+	total := 0
 	for number, pages := 1, 1; number <= pages; number++ {
 		var answer struct {
 			Pagination struct {
 				Pages int `json:"total_pages"`
+				Total int `json:"total_results"`
 			} `json:"pagination"`
 			raw json.RawMessage
 		}
@@ -87,10 +97,16 @@ func (s *Session) list(ctx context.Context, path string, query url.Values, size 
 		if err := s.Ask(ctx, path+"?"+query.Encode(), &answer.raw); err != nil {
 			return err
 		}
-		if err := json.Unmarshal(answer.raw, &answer); err != nil || answer.Pagination.Pages < 1 || answer.Pagination.Pages > maxPages {
-			return fmt.Errorf("%w: a list without pages, or of more than %d", ErrUnavailable, maxPages)
+		err := json.Unmarshal(answer.raw, &answer)
+		switch {
+		case err != nil || answer.Pagination.Pages < 1:
+			return fmt.Errorf("%w: a list without pages", ErrUnavailable)
+		case answer.Pagination.Pages > maxPages:
+			return fmt.Errorf("%w: a list of more than %d pages", ErrRefused, maxPages)
+		case number > 1 && answer.Pagination.Total != total:
+			return errChanged
 		}
-		pages = answer.Pagination.Pages
+		pages, total = answer.Pagination.Pages, answer.Pagination.Total
 		if err := page(answer.raw); err != nil {
 			return fmt.Errorf("%w: a list that is not what it should be", ErrUnavailable)
 		}
