@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"grants/route":                   {},
 	"grants/parameters":              {"grants/mistake", "grants", "grants/route", "identity", "grants/names", "grants/terms"},
 	"grants/admission":               {"grants", "grants/names", "grants/parameters", "grants/route"},
-	"grants/display":                 {"grants", "identity"},
+	"grants/display":                 {"grants", "grants/route", "identity"},
 	"grants/effective":               {"grants", "grants/route", "identity", "grants/display"},
 	"policies":                       {},
 	"rego":                           {"grants", "identity", "rego/bundle", "rego/gate", "rego/gate/guard", "rego/reads"},

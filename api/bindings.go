@@ -66,7 +66,7 @@ func (a *api) binding(b store.BoundRoute, labels display.Labels) binding {
 	if !b.LastUsed.IsZero() {
 		shown.LastUsed = &b.LastUsed
 	}
-	a.addInForce(&shown, labels)
+	a.addInForce(&shown, labels, b.OwnersView)
 	for _, text := range effective.SameRoute(b.Others, b.Foreign) {
 		shown.warn(text)
 	}
@@ -75,7 +75,7 @@ func (a *api) binding(b store.BoundRoute, labels display.Labels) binding {
 
 // addInForce shows what this gateway decides by, and what it did until it
 // expired.
-func (a *api) addInForce(shown *binding, labels display.Labels) {
+func (a *api) addInForce(shown *binding, labels display.Labels, forOwner bool) {
 	now, site := a.Now(), a.Site()
 	access := a.Access(shown.GUID)
 	if access == nil {
@@ -89,12 +89,18 @@ func (a *api) addInForce(shown *binding, labels display.Labels) {
 		shown.Labels = live.Labels
 	}
 	for _, rule := range live.Rules {
+		if forOwner {
+			rule = display.ForOwner(rule, access.Route)
+		}
 		shown.Grants = append(shown.Grants, effective.EntryOf(rule, labels, false))
 		if gone := labels.Gone(rule); gone != "" {
 			shown.warn(gone)
 		}
 	}
 	for _, rule := range access.Idle(now, site).Ended {
+		if forOwner {
+			rule = display.ForOwner(rule, access.Route)
+		}
 		shown.Grants = append(shown.Grants, effective.EntryOf(rule, labels, true))
 	}
 }

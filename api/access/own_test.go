@@ -70,7 +70,9 @@ func TestUsersReadNothingOfTheOperatorsPolicy(t *testing.T) {
 	b.labels = map[string]display.Label{frontend.App: {Name: "frontend", Org: own}, monitoring.App: {Name: "hidden-name"}, backend.Org: {Name: "acme", Org: own}}
 	foreign, err := grants.ParseGrant([]byte(`{"source":"cf:any","routes":["secret.apps.example"]}`))
 	require.NoError(t, err)
-	b.policy.Site().Grants = append(b.policy.Site().Grants, foreign)
+	both, err := grants.ParseGrant([]byte(`{"source":"cf:any","methods":["PUT"],"routes":["backend.apps.example","shared-secret.apps.example"],"reason":"tenant globex"}`))
+	require.NoError(t, err)
+	b.policy.Site().Grants = append(b.policy.Site().Grants, foreign, both)
 	t.Cleanup(func() { b.policy.Site().Grants = nil })
 	readers := b.do("POST", "/v1/decide", asked("DELETE", url)).body
 	for _, shown := range []string{"freeze.rego", "Deletes wait", `"name":"acme/frontend"`, "hidden-name"} {
@@ -80,9 +82,11 @@ func TestUsersReadNothingOfTheOperatorsPolicy(t *testing.T) {
 	for _, shown := range []string{`"reason":"change_freeze"`, `"policy":"policy:freeze"`, "the check freeze of the operator's policy", `"name":"acme/frontend"`} {
 		assert.Contains(t, users, shown)
 	}
-	for _, hidden := range []string{"freeze.rego", "Deletes wait", "input.request", "hidden-name", "secret.apps.example"} {
+	for _, hidden := range []string{"freeze.rego", "Deletes wait", "input.request", "hidden-name", "secret.apps.example", "globex"} {
 		assert.NotContains(t, users, hidden)
+		assert.NotContains(t, b.do("GET", "/v1/instances/i/routes", "", as("i")).body, hidden)
 	}
+	assert.Contains(t, readers, "shared-secret.apps.example")
 }
 
 // The lists of one instance, as JSON and as text.

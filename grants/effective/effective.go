@@ -20,6 +20,9 @@ type Route struct {
 	Bound     route.Route
 	Owner     grants.Owner
 	CreatedAt time.Time
+	// ForOwner: it is shown to the owner, who may not see what the operator says of
+	// others' routes.
+	ForOwner bool
 	// LastUsed is when a request last went on to it; zero: never seen.
 	LastUsed time.Time
 	// Plan, OfInstance and OfBinding are the scopes that were given.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mtls-authz/mtls-authz/grants"
+	"github.com/mtls-authz/mtls-authz/grants/display"
 	"github.com/mtls-authz/mtls-authz/grants/route"
 	"github.com/mtls-authz/mtls-authz/identity"
 )
@@ -45,6 +46,9 @@ func (w *warner) warn(format string, args ...any) {
 
 // grant describes a rule, and warns of what is wrong with it.
 func (w *warner) grant(rule grants.Rule, expired bool) Grant {
+	if w.route.ForOwner {
+		rule = display.ForOwner(rule, w.route.Bound)
+	}
 	g := Grant{Entry: EntryOf(rule, w.facts.Labels, expired), LastAllowed: w.lastAllowed(rule.Source)}
 	if expired {
 		return g

@@ -30,11 +30,18 @@ type Grant struct {
 
 // Route says of each grant of the request's route whether it matches, also of those
 // that are not in force, but for the operator's to other routes: they tell of those.
-// labels are the names that the viewer may see.
-func Route(r *rego.Request, labels display.Labels) ([]Grant, error) {
+// labels are the names that the viewer may see; the owner of the route sees of the
+// operator's what [display.ForOwner] leaves.
+func Route(r *rego.Request, labels display.Labels, forOwner bool) ([]Grant, error) {
 	idle := r.Live.Idle(r.Now, r.Policy.Site())
 	idle.Elsewhere = slices.DeleteFunc(idle.Elsewhere, func(rule grants.Rule) bool { return rule.Origin == grants.FromOperator })
-	list, err := explained(r, slices.Concat(r.Live.Rules, idle.Ended, idle.Elsewhere), labels)
+	rules := slices.Concat(r.Live.Rules, idle.Ended, idle.Elsewhere)
+	for i := range rules {
+		if forOwner {
+			rules[i] = display.ForOwner(rules[i], r.Live.Route)
+		}
+	}
+	list, err := explained(r, rules, labels)
 	if err != nil {
 		return nil, err
 	}

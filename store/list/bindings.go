@@ -23,14 +23,17 @@ type BoundRoute struct {
 	// Others are the ids of other bindings of the same route, the oldest 20: a
 	// failed bind may have left them.
 	Others []string
-	// Foreign: [BoundRoute.ForOwner] has left some out.
-	Foreign bool
+	// OwnersView: it is shown to the owner. Foreign: [BoundRoute.ForOwner] has left
+	// some out.
+	OwnersView, Foreign bool
 
 	own []string // of Others, those of the same instance
 }
 
-// ForOwner leaves out the ids of other instances' bindings.
+// ForOwner is the route as its owner may see it, without the ids of other instances'
+// bindings.
 func (b BoundRoute) ForOwner() BoundRoute {
+	b.OwnersView = true
 	b.Foreign = len(b.Others) > len(b.own)
 	b.Others = b.own
 	return b

@@ -170,7 +170,7 @@ func (p *Report) Of(b store.BoundRoute, labels display.Labels) effective.Access 
 	r := effective.Route{
 		Binding: b.ID, Bound: b.Route, Owner: b.Instance.Owner, CreatedAt: b.CreatedAt, LastUsed: b.LastUsed,
 		Plan: b.Instance.Plan, OfInstance: b.Instance.Parameters.Scope, OfBinding: b.Parameters.Scope,
-		Access: p.reporter.Store.View().Access(b.ID), Siblings: p.siblings[b.InstanceID], Others: b.Others, Foreign: b.Foreign,
+		Access: p.reporter.Store.View().Access(b.ID), Siblings: p.siblings[b.InstanceID], Others: b.Others, Foreign: b.Foreign, ForOwner: b.OwnersView,
 	}
 	if p.reporter.NotBound != nil {
 		r.NotBound = p.reporter.NotBound(b.Route.String())

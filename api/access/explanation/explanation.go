@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,10 +93,16 @@ type Viewer struct {
 	Policy bool
 }
 
+// ofTheRequest are the reasons of which the detail is about the request alone. Others
+// name hosts of the platform, or errors of a check.
+var ofTheRequest = []string{
+	"malformed_request", "route_mismatch", "loop", "no_certificate", "untrusted_certificate", "identity_extraction", "scope", "no_grants", "no_matching_grant",
+}
+
 // Ask asks each grant and each check about the request.
 func (e *Explanation) Ask(ctx context.Context, r *rego.Request, v Viewer) (err error) {
 	labels := v.Labels
-	if !v.Policy && e.Reason == "policy_error" {
+	if !v.Policy && !slices.Contains(ofTheRequest, e.Reason) {
 		e.Detail = ""
 	}
 	if e.Caller != nil {
@@ -104,7 +111,7 @@ func (e *Explanation) Ask(ctx context.Context, r *rego.Request, v Viewer) (err e
 	if r == nil || r.Caller.IsZero() { // the walk ended before they could matter
 		return nil
 	}
-	e.Grants, err = explain.Route(r, labels)
+	e.Grants, err = explain.Route(r, labels, !v.Policy)
 	if err != nil {
 		return err
 	}
