@@ -177,7 +177,7 @@ func (f *Foundation) configure() error {
 	password := rand.Text()
 	f.Controller = &controller.Client{Username: "cloud-controller", Password: password, User: GUID("user admin")}
 	f.environ = []string{
-		"VCAP_APPLICATION=" + string(application), "VCAP_SERVICES={}", "CF_INSTANCE_INDEX=0", "MEMORY_LIMIT=512m",
+		"VCAP_APPLICATION=" + string(application), "VCAP_SERVICES={}", "CF_INSTANCE_INDEX=0", "MEMORY_LIMIT=512m", "LISTEN_ADDRESS=127.0.0.1",
 		"CF_INSTANCE_CERT=" + certFile, "CF_INSTANCE_KEY=" + keyFile,
 		"ALLOW_EPHEMERAL_STATE=true", "DATA_DIR=" + filepath.Join(f.Dir, "data"),
 		"BROKER_USERNAME=cloud-controller", "BROKER_PASSWORD=" + password,

@@ -212,9 +212,9 @@ func (g *server) buildSigner(ctx context.Context) (*assertion.Signer, error) {
 // serve listens until ctx ends, then lets requests in flight finish within
 // DRAIN_TIMEOUT.
 func (g *server) serve(ctx context.Context) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(g.Port)))
+	listener, err := net.Listen("tcp", net.JoinHostPort(g.ListenAddress, strconv.Itoa(g.Port)))
 	if err != nil {
-		return fmt.Errorf("PORT: %w", err)
+		return fmt.Errorf("PORT, LISTEN_ADDRESS: %w", err)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup

@@ -23,6 +23,7 @@ import (
 // Settings are what serve runs with; see docs/settings.md for each.
 type Settings struct {
 	Port                                           int
+	ListenAddress                                  string
 	GatewayURL                                     string
 	BrokerUsername, BrokerPassword, BrokerPrevious string
 	BrokerHost                                     string
@@ -95,6 +96,7 @@ type definition struct {
 
 var definitions = []definition{
 	{name: "PORT", fallback: "8080", set: number(65535, func(s *Settings) *int { return &s.Port })},
+	{name: "LISTEN_ADDRESS", set: address(func(s *Settings) *string { return &s.ListenAddress })},
 	{name: "GATEWAY_URL", set: (*Settings).setGatewayURL},
 	{name: "BROKER_USERNAME", set: text(func(s *Settings) *string { return &s.BrokerUsername })},
 	{name: "BROKER_PASSWORD", secret: true, set: password(func(s *Settings) *string { return &s.BrokerPassword })},

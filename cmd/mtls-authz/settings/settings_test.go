@@ -82,7 +82,7 @@ func TestNoGrace(t *testing.T) {
 
 func TestEveryMalformedValueIsReportedAtOnceWithItsWayOut(t *testing.T) {
 	bad := map[string]string{
-		"PORT": "70000", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",
+		"PORT": "70000", "LISTEN_ADDRESS": "localhost", "GATEWAY_URL": "http://authz/", "BROKER_PASSWORD": "short", "STORE_URL": "mysql://u:store-secret@h/d", "REDIS_URL": "redis-secret",
 		"CALLER_CA_FILES": "/nowhere/ca.pem", "XFCC_FORMAT": "xml", "ROUTER_ADDRESS": "router", "ROUTER_CA_FILES": "-----BEGIN CERTIFICATE-----\n", "ROUTER_TRUST": "yes",
 		"REPORT_MODE": "off", "ALLOW_WILDCARD_ROUTES": "1", "POLICY_BUNDLE": "http://h/bundle.tar.gz", "POLICY_CANDIDATE": "ftp://h/x", "POLICY_CANDIDATE_SHARE": "NaN", "POLICY_VERIFICATION_KEY_FILE": "/nowhere/key.pem",
 		"CACHE_SHARED": "sometimes", "MIN_BODY_RATE": "-1", "POLICY_TIMEOUT": "50", "POLICY_TIME_ZONE": "Mars/Base", "CACHE_ENTRIES": "-1",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -22,6 +23,17 @@ import (
 
 func text(field func(*Settings) *string) func(*Settings, string) error {
 	return func(s *Settings, v string) error { *field(s) = v; return nil }
+}
+
+// address is an IP address of this machine.
+func address(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if _, err := netip.ParseAddr(v); err != nil {
+			return fmt.Errorf("%q: expected an IP address to listen on, such as 127.0.0.1; unset, it is every address", v)
+		}
+		*field(s) = v
+		return nil
+	}
 }
 
 const minPassword = 16
