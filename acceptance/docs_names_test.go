@@ -77,7 +77,7 @@ func TestLinksInTheDocumentsLeadSomewhere(t *testing.T) {
 // Foundry and of the tools, and what stands for a value.
 var foreign = map[string]bool{
 	"CF_INSTANCE_PORTS": true, "CF_INSTANCE_INDEX": true, "CF_SYSTEM_CERT_PATH": true, "DATABASE_URL": true, "VCAP_APPLICATION": true, "VCAP_SERVICES": true,
-	"MTLS_AUTHZ_URL": true, "MEMORY_LIMIT": true, "CF_BIN": true, "MTLS_AUTHZ_HEAVY": true, "GOROUTER_BIN": true, "BENCH_WRITE": true, "DECISION_ID": true, "SSL_CERT_DIR": true, "NODE_EXTRA_CA_CERTS": true,
+	"MTLS_AUTHZ_URL": true, "MEMORY_LIMIT": true, "CF_BIN": true, "MTLS_AUTHZ_HEAVY": true, "GOROUTER_BIN": true, "BENCH_WRITE": true, "BENCH_MEMORY": true, "DECISION_ID": true, "SSL_CERT_DIR": true, "NODE_EXTRA_CA_CERTS": true,
 }
 
 var (
