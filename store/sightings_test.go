@@ -163,7 +163,9 @@ func TestSightingsAreBoundedInMemory(t *testing.T) {
 // callers and routes he has.
 func TestRefusalsThatAnotherOwnerCannotPushOut(t *testing.T) {
 	onEach(t, func(t *testing.T, fresh database) {
-		s := twoInstances(t, fresh(t))
+		s := openWith(t, store.Config{URL: fresh(t), Timeout: patience}) // on a busy machine, too
+		create(t, s, "i", "{}")
+		bind(t, s, "i", "b1", "{}")
 		n := 0
 		refuse := func(owner, binding string, times int) {
 			for range times {
