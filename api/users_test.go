@@ -158,6 +158,33 @@ func TestUsersOfOneInstanceDoNotKeepOthersWaiting(t *testing.T) {
 	}
 }
 
+// Whoever reads an instance, however slowly, keeps nobody from changing who may call
+// it: the change may be a revocation.
+func TestReadersDoNotKeepAManagerFromRevoking(t *testing.T) {
+	var s *slow
+	b, cloud := withUsers(t, func(b *testbed) {
+		s = &slow{b.store, make(chan struct{}, 3), make(chan struct{})}
+		b.cfg.Reader, b.cfg.MaxInFlight, b.cfg.MaxWait = s, 8, 50*time.Millisecond
+	})
+	release := sync.OnceFunc(func() { close(s.release) })
+	defer time.AfterFunc(10*time.Second, release).Stop() // or nobody hears what was wrong
+	answers := make(chan int, 2)
+	send := func(method, path string, changes ...change) {
+		go func() { answers <- b.do(method, path, changes...).StatusCode }()
+		select {
+		case <-s.entered:
+		case status := <-answers:
+			t.Errorf("%s %s: %d", method, path, status)
+		}
+	}
+	send("GET", "/v1/instances/"+ours, as(cloud.Login("auditor")))
+	send("POST", grantsPath, as(cloud.Login("developer")), body(`{"allow_add":["cf:app:d76446a1-f429-4444-8797-be2f78b75b08"]}`))
+	release()
+	for range cap(answers) {
+		assert.Equal(t, 200, <-answers)
+	}
+}
+
 // Whatever users read is their instance's, with names of its org alone.
 func TestUsersReadNothingOfOthers(t *testing.T) {
 	b, cloud := withUsers(t)
