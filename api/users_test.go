@@ -175,6 +175,7 @@ func TestReadersDoNotKeepAManagerFromRevoking(t *testing.T) {
 		case <-s.entered:
 		case status := <-answers:
 			t.Errorf("%s %s: %d", method, path, status)
+			answers <- status
 		}
 	}
 	send("GET", "/v1/instances/"+ours, as(cloud.Login("auditor")))
